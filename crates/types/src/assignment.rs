@@ -1,0 +1,114 @@
+//! The assignment: the whole desired state of one Region's clusters. A node pulls it from control
+//! by long poll, keeps the last one on disk, and acts on nothing else.
+
+use crate::{
+    ClusterId, EncryptionContext, KeyArn, OrganizationId, PreflightId, Region, RoleArn, Template,
+    VolumeId,
+};
+use serde::{Deserialize, Serialize};
+
+/// All that one node is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Rises with every change; the node reports the one it acts on.
+    pub generation: u64,
+    /// The Region of the node.
+    pub region: Region,
+    /// Its clusters.
+    pub clusters: Vec<ClusterAssignment>,
+    /// Keys to be tried before they are associated.
+    pub preflights: Vec<PreflightRequest>,
+}
+
+/// One cluster's desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAssignment {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its organization.
+    pub organization: OrganizationId,
+    /// Its name, for messages only.
+    pub name: String,
+    /// Generation of the cluster's spec.
+    pub generation: u64,
+    /// The role that the node assumes to use the customer's key.
+    pub tenant_role: RoleArn,
+    /// The write-once tie to the customer's key; absent until associated.
+    pub binding: Option<Binding>,
+    /// The canary, once control has recorded it.
+    pub canary: Option<WrappedKey>,
+    /// One entry a disk of the template.
+    pub volumes: Vec<VolumeAssignment>,
+    /// What runs on the disks.
+    pub template: Template,
+    /// The lease's times.
+    pub lease: LeaseSettings,
+}
+
+/// The write-once tie of a cluster to its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The key of this node's Region.
+    pub key: KeyArn,
+}
+
+/// A volume as control records it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeAssignment {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Name of the template's disk.
+    pub disk: String,
+    /// Size of the plaintext device.
+    pub size_bytes: u64,
+    /// The wrapped volume passphrase, once the node has made it and control has recorded it.
+    pub wrapped: Option<WrappedKey>,
+    /// Hexadecimal digest of the volume key, once the node has formatted the image and control
+    /// has recorded it. An image whose header carries another digest is not opened.
+    pub key_digest: Option<String>,
+    /// Which grant the volume is opened with. The node makes one grant per generation and never a
+    /// second one under the same generation: a grant that the owner revoked stays revoked until an
+    /// operator raises the generation (`keystead volume regrant`).
+    pub grant_generation: u64,
+}
+
+/// A data key wrapped under the customer's KMS key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrappedKey {
+    /// The KMS key it is wrapped under.
+    pub key: KeyArn,
+    /// The KMS ciphertext blob, base64.
+    pub ciphertext: String,
+    /// The encryption context it is bound to.
+    pub context: EncryptionContext,
+}
+
+/// The lease's times, the owner's choice at binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSettings {
+    /// After this long without an answer of KMS the cluster is fenced.
+    pub silence_ms: u64,
+    /// Added to `silence_ms`; exposure that the owner grants to whoever can cut the network.
+    pub grace_ms: u64,
+    /// A frozen cluster's workload is taken out of memory after this long.
+    pub evict_after_ms: u64,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self { silence_ms: 10_000, grace_ms: 0, evict_after_ms: 15 * 60 * 1000 }
+    }
+}
+
+/// A key to be tried as the tenant role, before association.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreflightRequest {
+    /// The preflight.
+    pub preflight: PreflightId,
+    /// The cluster it is for.
+    pub cluster: ClusterId,
+    /// The cluster's tenant role.
+    pub tenant_role: RoleArn,
+    /// The candidate.
+    pub key: KeyArn,
+}

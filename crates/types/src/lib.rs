@@ -1,0 +1,29 @@
+//! Keystead's common words: identifiers, ARNs, regions, causes, encryption context, and what
+//! control and node say to each other (assignment and status).
+//!
+//! This crate does no I/O, knows no async and holds no secret. A type enters it when two crates
+//! that do not import each other use it.
+
+pub mod arn;
+pub mod assignment;
+pub mod cause;
+pub mod clock;
+pub mod context;
+pub mod id;
+pub mod status;
+pub mod template;
+
+pub use arn::{AccountId, KeyArn, ParseArnError, Region, RoleArn, UserArn};
+pub use assignment::{
+    Assignment, Binding, ClusterAssignment, LeaseSettings, PreflightRequest, VolumeAssignment,
+    WrappedKey,
+};
+pub use cause::Cause;
+pub use clock::{Boot, Clock};
+pub use context::EncryptionContext;
+pub use id::{ClusterId, OrganizationId, PreflightId, VolumeId};
+pub use status::{
+    ClusterStatus, LeaseStatus, LeaseWord, Made, MadeVolume, NodeStatus, PreflightCheck,
+    PreflightReport, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
+};
+pub use template::{Disk, Process, Template};

@@ -1,0 +1,2 @@
+//! Plain cargo tasks.
+fn main() {}
