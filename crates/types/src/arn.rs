@@ -10,13 +10,19 @@ pub enum ParseArnError {
     #[error("`{0}` is not an AWS account id (twelve digits)")]
     Account(String),
     /// A Region is lower-case letters, digits and hyphens.
-    #[error("`{0}` is not a Region name (lower-case letters, digits and hyphens, as in eu-central-1)")]
+    #[error(
+        "`{0}` is not a Region name (lower-case letters, digits and hyphens, as in eu-central-1)"
+    )]
     Region(String),
     /// Not an ARN at all.
-    #[error("`{0}` is not an ARN; send the full key ARN, arn:aws:kms:<region>:<account>:key/<key id>")]
+    #[error(
+        "`{0}` is not an ARN; send the full key ARN, arn:aws:kms:<region>:<account>:key/<key id>"
+    )]
     NotAnArn(String),
     /// An alias where a key is needed.
-    #[error("`{0}` is an alias; an alias can be pointed at another key, so send the key ARN (aws kms describe-key --key-id <alias> shows it as Arn)")]
+    #[error(
+        "`{0}` is an alias; an alias can be pointed at another key, so send the key ARN (aws kms describe-key --key-id <alias> shows it as Arn)"
+    )]
     Alias(String),
     /// Another service or kind of resource.
     #[error("`{0}` does not name {1}")]
@@ -25,7 +31,9 @@ pub enum ParseArnError {
     #[error("`{0}` has blanks or control characters; send the ARN alone")]
     Blank(String),
     /// The key id is neither a UUID nor `mrk-` and 32 hexadecimal digits.
-    #[error("`{0}` does not end in a key id (a lower-case UUID, or mrk- and 32 hexadecimal digits)")]
+    #[error(
+        "`{0}` does not end in a key id (a lower-case UUID, or mrk- and 32 hexadecimal digits)"
+    )]
     KeyId(String),
 }
 
@@ -279,13 +287,17 @@ iam_arn!(
 mod tests {
     use super::*;
 
-    const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    const KEY: &str =
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
     #[test]
     fn key_arns_parse_and_print_alike() {
         let arn: KeyArn = KEY.parse().expect("a key ARN");
         assert_eq!(arn.to_string(), KEY);
-        assert_eq!((arn.region().as_str(), arn.account().as_str()), ("eu-central-1", "111122223333"));
+        assert_eq!(
+            (arn.region().as_str(), arn.account().as_str()),
+            ("eu-central-1", "111122223333")
+        );
         let mrk = format!("arn:aws:kms:eu-west-1:111122223333:key/mrk-{}", "0a".repeat(16));
         assert_eq!(mrk.parse::<KeyArn>().expect("a key ARN").to_string(), mrk);
     }
@@ -293,9 +305,15 @@ mod tests {
     #[test]
     fn each_wrong_key_arn_is_told_what_to_send() {
         let refused = |s: &str| s.parse::<KeyArn>().expect_err(s);
-        assert!(matches!(refused("1234abcd-12ab-34cd-56ef-1234567890ab"), ParseArnError::NotAnArn(_)));
+        assert!(matches!(
+            refused("1234abcd-12ab-34cd-56ef-1234567890ab"),
+            ParseArnError::NotAnArn(_)
+        ));
         assert!(matches!(refused("alias/mine"), ParseArnError::Alias(_)));
-        assert!(matches!(refused("arn:aws:kms:eu-central-1:111122223333:alias/mine"), ParseArnError::Alias(_)));
+        assert!(matches!(
+            refused("arn:aws:kms:eu-central-1:111122223333:alias/mine"),
+            ParseArnError::Alias(_)
+        ));
         assert!(matches!(refused(&format!(" {KEY}")), ParseArnError::Blank(_)));
         assert!(matches!(refused(&KEY.replace("1111", "111")), ParseArnError::Account(_)));
         assert!(matches!(refused(&KEY.to_uppercase()), ParseArnError::NotAnArn(_)));
