@@ -1,1 +1,13 @@
-//! Keystead: volumes.
+//! Keystead's encrypted volumes: the image file, the engine behind its gate, the /dev/fuse front,
+//! and the small kernel calls that attach, freeze and detach.
+//!
+//! This crate has no async and knows neither KMS nor cluster, only a lease that admits or does
+//! not. A key is lent for CPU work and never held across I/O; nothing is ever answered with an
+//! error because of a key: the request waits.
+
+mod fuse_dev;
+pub mod sys;
+
+pub use fuse_dev::{
+    FuseError, InitReply, MAX_BACKGROUND, MAX_IO, answer_init, mount_over_file, open_device,
+};
