@@ -6,8 +6,10 @@
 //! error because of a key: the request waits.
 
 mod fuse_dev;
+mod image;
 pub mod sys;
 
 pub use fuse_dev::{
     FuseError, InitReply, MAX_BACKGROUND, MAX_IO, answer_init, mount_over_file, open_device,
 };
+pub use image::{Image, ImageError, MAX_IMAGE_BYTES, PAYLOAD_OFFSET, SECTOR, read_header};
