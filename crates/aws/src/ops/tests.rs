@@ -1,1 +1,151 @@
+//! Requests with AWS's complaints, the table, key identifiers.
 
+use super::*;
+use keystead_types::Region;
+use proptest::prelude::*;
+
+const KEY: &str = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+
+fn refused(op: Operation, body: &str) -> crate::AwsError {
+    match KmsRequest::decode(op, body.as_bytes()) {
+        Ok(_) => panic!("{body} was taken"),
+        Err(e) => e,
+    }
+}
+
+fn text(op: Operation, body: &str) -> String {
+    refused(op, body).message.unwrap_or_default()
+}
+
+#[test]
+fn the_table_is_in_order_and_complete() {
+    assert_eq!(TABLE.len(), 20);
+    for (i, row) in TABLE.iter().enumerate() {
+        assert_eq!(row.op as usize, i);
+        assert_eq!(Operation::of_target(&format!("TrentService.{}", row.name)), Some(row.op));
+    }
+    assert_eq!(Operation::of_target("TrentService.Sign"), None);
+    let across: Vec<&str> = TABLE.iter().filter(|r| r.cross_account).map(|r| r.name).collect();
+    assert_eq!(
+        across,
+        [
+            "DescribeKey", "Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey",
+            "GenerateDataKeyWithoutPlaintext", "CreateGrant", "ListGrants", "RevokeGrant",
+            "RetireGrant",
+        ]
+    );
+    assert_eq!(Operation::ReEncrypt.info().actions, ["kms:ReEncryptFrom", "kms:ReEncryptTo"]);
+}
+
+#[test]
+fn shapes_are_told_as_aws_tells_them() {
+    use Operation as O;
+    assert_eq!(
+        text(O::DescribeKey, "{}"),
+        "1 validation error detected: Value null at 'keyId' failed to satisfy constraint: Member must not be null"
+    );
+    assert_eq!(
+        text(O::Encrypt, r#"{"KeyId":"k","Plaintext":""}"#),
+        "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length greater than or equal to 1"
+    );
+    assert_eq!(
+        text(O::GenerateDataKey, r#"{"KeyId":"k","NumberOfBytes":1025}"#),
+        "1 validation error detected: Value '1025' at 'numberOfBytes' failed to satisfy constraint: Member must have value less than or equal to 1024"
+    );
+    assert_eq!(
+        text(O::GenerateDataKey, r#"{"KeyId":"k","KeySpec":"AES_1"}"#),
+        "1 validation error detected: Value 'AES_1' at 'keySpec' failed to satisfy constraint: Member must satisfy enum value set: [AES_256, AES_128]"
+    );
+    for body in [r#"{"KeyId":"k"}"#, r#"{"KeyId":"k","KeySpec":"AES_256","NumberOfBytes":1}"#] {
+        assert_eq!(
+            text(O::GenerateDataKey, body),
+            "Please specify either number of bytes or key spec."
+        );
+    }
+    for days in ["6", "31"] {
+        let body = format!(r#"{{"KeyId":"k","PendingWindowInDays":{days}}}"#);
+        assert_eq!(refused(O::ScheduleKeyDeletion, &body).code, "ValidationException");
+    }
+    let two = text(O::Encrypt, "{}");
+    assert!(two.starts_with("2 validation errors detected: ") && two.contains("; "), "{two}");
+    for body in ["[]", "{", r#"{"KeyId":5}"#, r#"{"KeyId":"k","DryRun":"true"}"#] {
+        let op = if body.contains("DryRun") { O::RevokeGrant } else { O::DescribeKey };
+        assert_eq!(refused(op, body).code, "SerializationException", "{body}");
+    }
+}
+
+#[test]
+fn aliases_grants_and_policies_have_their_own_texts() {
+    use Operation as O;
+    let alias = |name: &str| refused(O::CreateAlias, &format!(r#"{{"AliasName":"{name}","TargetKeyId":"k"}}"#));
+    assert!(alias("mine").message.expect("a text").starts_with("Alias must start with the prefix \"alias/\"."));
+    assert_eq!(alias("alias/aws/x").code, "NotAuthorizedException");
+    assert_eq!(alias("alias/a b").code, "ValidationException");
+    let grant = |rest: &str| {
+        text(O::CreateGrant, &format!(r#"{{"KeyId":"k","GranteePrincipal":"g"{rest}}}"#))
+    };
+    assert!(grant("").contains("'operations'"));
+    assert!(grant(r#","Operations":["Nothing"]"#).contains("enum value set"));
+    let nine: Vec<String> = (0..9).map(|i| format!("\"k{i}\":\"v\"")).collect();
+    let constraint = format!(
+        r#","Operations":["Decrypt"],"Constraints":{{"EncryptionContextSubset":{{{}}}}}"#,
+        nine.join(",")
+    );
+    assert!(grant(&constraint).contains("'constraints'"));
+    let put = |name: &str| {
+        refused(O::PutKeyPolicy, &format!(r#"{{"KeyId":"k","PolicyName":"{name}","Policy":"x"}}"#))
+    };
+    assert_eq!(put("other").code, "NotFoundException");
+    assert_eq!(
+        put("AWS_RAM").message.as_deref(),
+        Some("The AWS_RAM policy can only be managed by the RAM service")
+    );
+    assert_eq!(text(O::CreateKey, r#"{"Tags":[{"TagKey":"aws:x","TagValue":""}]}"#), "Tags beginning with aws: are reserved");
+    assert!(text(O::CreateKey, r#"{"Policy":"\u0100"}"#).contains("'policy'"));
+    assert!(KmsRequest::decode(O::RetireGrant, b"{}").is_err());
+}
+
+#[test]
+fn unknown_members_are_ignored_and_defaults_filled_in() {
+    let Ok(KmsRequest::CreateKey(r)) = KmsRequest::decode(Operation::CreateKey, br#"{"New":1}"#)
+    else {
+        panic!("CreateKey")
+    };
+    assert_eq!(
+        (r.key_spec.as_str(), r.key_usage.as_str(), r.origin.as_str()),
+        ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "AWS_KMS")
+    );
+    assert!(r.policy.is_none() && !r.multi_region && !r.bypass_lockout_check);
+}
+
+#[test]
+fn key_identifiers_by_form() {
+    let region: Region = "eu-central-1".parse().expect("a Region");
+    let parse = |given: &str, alias: bool| KeyRef::parse(given, &region, alias);
+    assert!(matches!(parse("1234abcd-12ab-34cd-56ef-1234567890ab", false), Ok(KeyRef::Id(_))));
+    assert!(matches!(parse(KEY, false), Ok(KeyRef::Arn(_))));
+    assert!(matches!(parse("alias/a", true), Ok(KeyRef::Alias(_))));
+    let alias_arn = "arn:aws:kms:eu-central-1:111122223333:alias/a";
+    let Ok(found) = parse(alias_arn, true) else { panic!("an alias ARN") };
+    assert_eq!(found.alias(), Some("alias/a"));
+    let text = |given: &str, alias| {
+        parse(given, alias).expect_err("refused").message.expect("a text")
+    };
+    assert_eq!(text("nonsense", true), "Invalid keyId 'nonsense'");
+    assert_eq!(text("alias/a", false), "Invalid keyId 'alias/a'");
+    assert_eq!(text(alias_arn, false), format!("Invalid keyId '{alias_arn}'"));
+    assert_eq!(text(&KEY.replace("eu-central-1", "us-east-1"), false), "Invalid arn us-east-1");
+}
+
+proptest! {
+    #[test]
+    fn decoding_never_panics(op in 0..20_usize, body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let _ = KmsRequest::decode(TABLE[op].op, &body);
+    }
+
+    #[test]
+    fn key_references_never_panic(given in "\\PC{0,80}") {
+        let region: Region = "eu-central-1".parse().expect("a Region");
+        let _ = KeyRef::parse(&given, &region, true);
+    }
+}
