@@ -367,3 +367,37 @@ impl Denied {
         error::query_access_denied(if sts { self.short_message() } else { self.message() })
     }
 }
+
+/// Decides RetireGrant of one grant: its retiring principal, its grantee when RetireGrant is among
+/// the operations, or the account that made it (by identity policy). An Allow of kms:RetireGrant
+/// in the key policy gives nothing; an explicit deny anywhere works.
+pub fn evaluate_retire(
+    input: &EvaluateInput<'_>,
+    grant: &GrantView<'_>,
+    retiring: Option<&GrantView<'_>>,
+    issuing_account: &str,
+) -> Verdict {
+    let caller = input.caller;
+    let key = Standing::of_bound(input.key_policy, caller, input.request);
+    let own = Standing::of_all(input.identity, input.request);
+    let session = input.session.map(|p| Standing::of(p, input.request));
+    let foreign = caller.account != input.key_account;
+    let deny = |reason| Verdict::Deny(Denied::new(reason, foreign, caller, input.request));
+    if let Some(place) = explicit_deny(key.denied, own.denied, session.as_ref()) {
+        return deny(DenyReason::Explicit(place));
+    }
+    if session.is_some_and(|s| s.allowed.is_none()) {
+        return deny(DenyReason::NoSessionPolicy);
+    }
+    let as_grantee = grant.covers(caller) && grant.operations.iter().any(|o| o == "RetireGrant");
+    if as_grantee || retiring.is_some_and(|r| r.covers(caller)) {
+        return Verdict::Allow(AllowedBy::Grant(grant.id.to_owned()));
+    }
+    if issuing_account != caller.account {
+        return deny(DenyReason::NoResourcePolicy);
+    }
+    if own.allowed.is_none() && caller.kind != CallerKind::Root {
+        return deny(DenyReason::NoIdentityPolicy);
+    }
+    Verdict::Allow(AllowedBy::IdentityPolicy)
+}

@@ -14,12 +14,14 @@ mod evaluate;
 mod grant;
 mod pattern;
 mod principal;
+#[cfg(test)]
+mod tests;
 
 pub use context::{Caller, CallerKind, RequestContext};
 pub use document::{Effect, MAX_KEY_POLICY_BYTES, MAX_TRUST_POLICY_CHARS, Policy, PolicyError};
 pub use evaluate::{
     AllowedBy, DenyReason, Denied, EvaluateInput, PolicyType, Verdict, evaluate,
-    evaluate_identity_only, evaluate_trust, lockout_safe,
+    evaluate_identity_only, evaluate_retire, evaluate_trust, lockout_safe,
 };
 pub use grant::{ConstraintKind, GrantConstraints, GrantView, NewGrant, child_grant_fits};
 pub use principal::{BoundPolicy, Principal, PrincipalIds, StoredPolicy};
