@@ -239,3 +239,6 @@ impl Engine {
 fn is_hole(sector: &[u8]) -> bool {
     sector[..16].iter().all(|b| *b == 0) && sector.iter().all(|b| *b == 0)
 }
+
+#[cfg(test)]
+mod tests;

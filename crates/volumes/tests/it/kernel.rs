@@ -1,0 +1,164 @@
+use crate::rig::{Rig, absent, inside, run, wait_until};
+use keystead_volumes::sys;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// Reads past the page cache: from the volume, not from memory.
+fn read_direct(path: &std::path::Path) -> Vec<u8> {
+    let file = File::open(path).expect("opens");
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("drops the cache");
+    let mut bytes = Vec::new();
+    (&file).read_to_end(&mut bytes).expect("reads");
+    bytes
+}
+
+#[test]
+fn ext4_on_a_volume_reads_back_and_the_image_holds_no_plaintext() {
+    if !inside("kernel::ext4_on_a_volume_reads_back_and_the_image_holds_no_plaintext") {
+        return;
+    }
+    let mut rig = Rig::new(64 * MIB);
+    rig.serve();
+    rig.attach();
+    rig.make_fs();
+    let text = b"the tenant's own words. ".repeat(200_000);
+    let path = rig.mount.join("file");
+    let mut file = File::create(&path).expect("creates");
+    file.write_all(&text).expect("writes");
+    file.sync_all().expect("fsyncs");
+    assert!(read_direct(&path) == text, "read back differs");
+    assert!(absent(&rig.image, b"the tenant's own words"), "plaintext in the image");
+    assert!(absent(&rig.image, b"lost+found"), "plaintext names in the image");
+    assert!(rig.server().stats().flushes > 0, "fsync reaches the server");
+
+    // A trim gives the space back.
+    let allocated = || {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(&rig.image).expect("stat").blocks() * 512
+    };
+    let before = allocated();
+    assert!(before > text.len() as u64);
+    drop(file);
+    fs::remove_file(&path).expect("removes");
+    run(Command::new("fstrim").arg(&rig.mount));
+    wait_until("the trim punches the image", || allocated() + 4 * MIB < before);
+    assert!(rig.server().stats().punches > 0);
+    assert_eq!(rig.server().stats().io_errors, 0);
+
+    sys::unmount(&rig.mount).expect("unmounts");
+    rig.mounted = false;
+    run(Command::new("fsck.ext4").args(["-f", "-n"]).arg(&rig.device.as_ref().expect("dev").path));
+    rig.finish();
+}
+
+#[test]
+fn unaligned_requests_and_write_zeroes_on_the_bare_volume() {
+    if !inside("kernel::unaligned_requests_and_write_zeroes_on_the_bare_volume") {
+        return;
+    }
+    let mut rig = Rig::new(4 * MIB);
+    rig.serve();
+    let file = fs::OpenOptions::new().read(true).write(true).open(&rig.file).expect("opens");
+    assert_eq!(file.metadata().expect("stat").len(), 4 * MIB);
+    file.write_all_at(&[7; 10_000], 1_000).expect("writes");
+    let mode = rustix::fs::FallocateFlags::ZERO_RANGE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, mode, 3_000, 6_000).expect("write-zeroes");
+    let mut got = vec![1; 12_000];
+    file.read_exact_at(&mut got, 0).expect("reads");
+    for (i, b) in got.iter().enumerate() {
+        let written = (1_000..11_000).contains(&i) && !(3_000..9_000).contains(&i);
+        assert_eq!(*b, if written { 7 } else { 0 }, "byte {i}");
+    }
+    assert!(file.write_all_at(&[1; 10], 4 * MIB - 5).is_err(), "past the end");
+    let mut rest = Vec::new();
+    File::open(&rig.file).expect("opens").read_to_end(&mut rest).expect("reads to the end");
+    assert_eq!(rest.len() as u64, 4 * MIB);
+    drop(file);
+    rig.finish();
+}
+
+#[test]
+fn freezes_in_time_with_dirty_pages_and_thaws_without_loss() {
+    if !inside("kernel::freezes_in_time_with_dirty_pages_and_thaws_without_loss") {
+        return;
+    }
+    let mut rig = Rig::new(256 * MIB);
+    rig.serve();
+    let device = rig.attach().clone();
+    sys::limit_dirty(&device, 16 * MIB).expect("limits");
+    rig.make_fs();
+    let path = rig.mount.join("file");
+    let mut file = File::create(&path).expect("creates");
+    for i in 0..64u8 {
+        file.write_all(&vec![i; MIB as usize]).expect("writes");
+    }
+    let start = Instant::now();
+    sys::lift_dirty(&device).expect("lifts");
+    sys::freeze_fs(&rig.mount).expect("FIFREEZE");
+    let closed = rig.server().close_gate(Duration::from_millis(100));
+    let took = start.elapsed();
+    assert!(closed.drained && closed.parked == 0, "{closed:?}");
+    assert!(took < Duration::from_millis(400), "freezing took {took:?}");
+
+    // A direct reader of the volume waits; a flush passes.
+    let volume = File::open(&rig.file).expect("opens");
+    volume.sync_data().expect("a flush needs no key");
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; 4096];
+        tell.send(volume.read_exact_at(&mut bytes, MIB)).expect("the test waits");
+    });
+    wait_until("the read is parked", || rig.server().stats().parked == 1);
+    assert!(told.try_recv().is_err(), "answered while closed");
+
+    rig.server().open_gate(crate::rig::key()).expect("opens");
+    told.recv_timeout(Duration::from_secs(5)).expect("un-parked").expect("no error");
+    reader.join().expect("the reader");
+    assert_eq!(sys::thaw_fs(&rig.mount).expect("FITHAW"), sys::Thawed::Now);
+    assert_eq!(sys::thaw_fs(&rig.mount).expect("FITHAW"), sys::Thawed::Already);
+    sys::limit_dirty(&device, 16 * MIB).expect("limits");
+    file.write_all(b"after").expect("writes");
+    file.sync_all().expect("fsyncs");
+    drop(file);
+    let got = read_direct(&path);
+    assert!(
+        (0..64usize)
+            .all(|i| got[i * MIB as usize..][..MIB as usize] == vec![i as u8; MIB as usize])
+    );
+    assert!(got.ends_with(b"after"));
+    sys::unmount(&rig.mount).expect("unmounts");
+    rig.mounted = false;
+    run(Command::new("fsck.ext4").args(["-f", "-n"]).arg(&device.path));
+    rig.finish();
+}
+
+#[test]
+fn an_abort_frees_what_a_closed_gate_holds() {
+    if !inside("kernel::an_abort_frees_what_a_closed_gate_holds") {
+        return;
+    }
+    let mut rig = Rig::new(64 * MIB);
+    rig.serve();
+    rig.attach();
+    rig.make_fs();
+    let mut file = File::create(rig.mount.join("file")).expect("creates");
+    rig.server().close_gate(Duration::from_millis(100));
+    let writer =
+        std::thread::spawn(move || file.write_all(&[1; 100_000]).and_then(|()| file.sync_all()));
+    let (mount, image) = (rig.mount.clone(), rig.image.clone());
+    let freezer = std::thread::spawn(move || sys::freeze_fs(&mount));
+    wait_until("writes are parked", || rig.server().stats().parked > 0);
+    let connection = sys::fuse_connection(&rig.file).expect("mounted");
+    sys::abort_fuse(connection, &rig.dir.path().join("fusectl")).expect("aborts");
+    assert!(writer.join().expect("the writer").is_err(), "an unanswered fsync succeeded");
+    let _ = freezer.join().expect("FIFREEZE returns");
+    sys::thaw_fs(&rig.mount).expect("FITHAW");
+    wait_until("the readers see the end", || rig.server().has_ended());
+    rig.finish();
+    assert!(!image.exists(), "the folder goes with the rig");
+}
