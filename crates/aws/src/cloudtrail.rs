@@ -10,7 +10,13 @@ pub const TARGET_PREFIX: &str = "com.amazonaws.cloudtrail.v20131101.CloudTrail_2
 pub const LOOKUP_ACTION: &str = "cloudtrail:LookupEvents";
 
 const KEYS: &[&str] = &[
-    "EventId", "EventName", "ReadOnly", "Username", "ResourceType", "ResourceName", "EventSource",
+    "EventId",
+    "EventName",
+    "ReadOnly",
+    "Username",
+    "ResourceType",
+    "ResourceName",
+    "EventSource",
     "AccessKeyId",
 ];
 

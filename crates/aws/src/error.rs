@@ -49,7 +49,10 @@ impl AwsError {
         let code = serde_json::Value::from(self.code.as_ref());
         match &self.message {
             Some(text) => {
-                format!(r#"{{"__type":{code},"message":{}}}"#, serde_json::Value::from(text.as_str()))
+                format!(
+                    r#"{{"__type":{code},"message":{}}}"#,
+                    serde_json::Value::from(text.as_str())
+                )
             }
             None => format!(r#"{{"__type":{code}}}"#),
         }
@@ -267,7 +270,11 @@ pub fn no_such_role_policy(name: &str) -> AwsError {
 }
 /// Something still hangs on the entity (409).
 pub fn delete_conflict() -> AwsError {
-    AwsError::with_status("DeleteConflict", 409, "Cannot delete entity, must delete policies first.")
+    AwsError::with_status(
+        "DeleteConflict",
+        409,
+        "Cannot delete entity, must delete policies first.",
+    )
 }
 /// An identity or trust policy that is refused (400).
 pub fn malformed_policy(text: impl Into<String>) -> AwsError {

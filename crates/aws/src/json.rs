@@ -40,11 +40,7 @@ fn wrong_type(value: &Value, wanted: &str) -> AwsError {
 /// The faults of one request, told as AWS tells them.
 pub fn validation_error(faults: &[String]) -> AwsError {
     let noun = if faults.len() == 1 { "error" } else { "errors" };
-    error::validation(format!(
-        "{} validation {noun} detected: {}",
-        faults.len(),
-        faults.join("; ")
-    ))
+    error::validation(format!("{} validation {noun} detected: {}", faults.len(), faults.join("; ")))
 }
 
 /// One fault with its value.
@@ -137,7 +133,8 @@ impl Fields {
                 Ok(Vec::new())
             }
             Some(Value::String(text)) => {
-                let bytes = STANDARD.decode(text.as_bytes()).map_err(|_| error::serialization(None))?;
+                let bytes =
+                    STANDARD.decode(text.as_bytes()).map_err(|_| error::serialization(None))?;
                 self.bounds(None, bytes.len(), name, min, max);
                 Ok(bytes)
             }
@@ -210,7 +207,10 @@ impl Fields {
     }
 
     /// String pairs, or `None` when the member is absent.
-    pub fn maybe_pairs(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>, AwsError> {
+    pub fn maybe_pairs(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, AwsError> {
         let map = match self.member(name) {
             None => return Ok(None),
             Some(Value::Object(map)) => map,

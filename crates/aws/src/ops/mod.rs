@@ -1,5 +1,6 @@
 //! The KMS operations that the server speaks: their table, their requests, key identifiers.
 
+mod decode;
 mod key_ref;
 mod requests;
 #[cfg(test)]

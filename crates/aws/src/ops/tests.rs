@@ -29,8 +29,15 @@ fn the_table_is_in_order_and_complete() {
     assert_eq!(
         across,
         [
-            "DescribeKey", "Encrypt", "Decrypt", "ReEncrypt", "GenerateDataKey",
-            "GenerateDataKeyWithoutPlaintext", "CreateGrant", "ListGrants", "RevokeGrant",
+            "DescribeKey",
+            "Encrypt",
+            "Decrypt",
+            "ReEncrypt",
+            "GenerateDataKey",
+            "GenerateDataKeyWithoutPlaintext",
+            "CreateGrant",
+            "ListGrants",
+            "RevokeGrant",
             "RetireGrant",
         ]
     );
@@ -77,8 +84,15 @@ fn shapes_are_told_as_aws_tells_them() {
 #[test]
 fn aliases_grants_and_policies_have_their_own_texts() {
     use Operation as O;
-    let alias = |name: &str| refused(O::CreateAlias, &format!(r#"{{"AliasName":"{name}","TargetKeyId":"k"}}"#));
-    assert!(alias("mine").message.expect("a text").starts_with("Alias must start with the prefix \"alias/\"."));
+    let alias = |name: &str| {
+        refused(O::CreateAlias, &format!(r#"{{"AliasName":"{name}","TargetKeyId":"k"}}"#))
+    };
+    assert!(
+        alias("mine")
+            .message
+            .expect("a text")
+            .starts_with("Alias must start with the prefix \"alias/\".")
+    );
     assert_eq!(alias("alias/aws/x").code, "NotAuthorizedException");
     assert_eq!(alias("alias/a b").code, "ValidationException");
     let grant = |rest: &str| {
@@ -100,7 +114,10 @@ fn aliases_grants_and_policies_have_their_own_texts() {
         put("AWS_RAM").message.as_deref(),
         Some("The AWS_RAM policy can only be managed by the RAM service")
     );
-    assert_eq!(text(O::CreateKey, r#"{"Tags":[{"TagKey":"aws:x","TagValue":""}]}"#), "Tags beginning with aws: are reserved");
+    assert_eq!(
+        text(O::CreateKey, r#"{"Tags":[{"TagKey":"aws:x","TagValue":""}]}"#),
+        "Tags beginning with aws: are reserved"
+    );
     assert!(text(O::CreateKey, r#"{"Policy":"\u0100"}"#).contains("'policy'"));
     assert!(KmsRequest::decode(O::RetireGrant, b"{}").is_err());
 }
@@ -128,9 +145,8 @@ fn key_identifiers_by_form() {
     let alias_arn = "arn:aws:kms:eu-central-1:111122223333:alias/a";
     let Ok(found) = parse(alias_arn, true) else { panic!("an alias ARN") };
     assert_eq!(found.alias(), Some("alias/a"));
-    let text = |given: &str, alias| {
-        parse(given, alias).expect_err("refused").message.expect("a text")
-    };
+    let text =
+        |given: &str, alias| parse(given, alias).expect_err("refused").message.expect("a text");
     assert_eq!(text("nonsense", true), "Invalid keyId 'nonsense'");
     assert_eq!(text("alias/a", false), "Invalid keyId 'alias/a'");
     assert_eq!(text(alias_arn, false), format!("Invalid keyId '{alias_arn}'"));

@@ -58,8 +58,10 @@ impl Condition {
         for (operator, keys) in map {
             let shape = read_operator(operator)?;
             for (key, values) in keys.as_object()? {
-                let condition = Self { key: key.clone(), values: scalars(values)?, ..shape.clone() };
-                let named = key.split_once(':').is_some_and(|(v, k)| !v.is_empty() && !k.is_empty());
+                let condition =
+                    Self { key: key.clone(), values: scalars(values)?, ..shape.clone() };
+                let named =
+                    key.split_once(':').is_some_and(|(v, k)| !v.is_empty() && !k.is_empty());
                 if !named || !condition.values.iter().all(|v| condition.well_formed(v, variables)) {
                     return None;
                 }
@@ -72,7 +74,10 @@ impl Condition {
     /// A value that could never be compared is refused when the policy is saved: a mistyped CIDR
     /// in NotIpAddress would otherwise let everybody in.
     fn well_formed(&self, value: &str, variables: bool) -> bool {
-        if variables && value.contains("${") && !matches!(self.family, Family::Number | Family::Date) {
+        if variables
+            && value.contains("${")
+            && !matches!(self.family, Family::Number | Family::Date)
+        {
             return true;
         }
         match self.family {
@@ -85,7 +90,11 @@ impl Condition {
     }
 
     /// True when the condition holds for the request.
-    pub(super) fn holds(&self, request: &RequestContext, variables: Option<&RequestContext>) -> bool {
+    pub(super) fn holds(
+        &self,
+        request: &RequestContext,
+        variables: Option<&RequestContext>,
+    ) -> bool {
         let present = request.values(&self.key);
         if self.family == Family::Null {
             return self.values.iter().any(|v| boolean(v) == Some(present.is_none()));
@@ -190,7 +199,15 @@ fn read_operator(given: &str) -> Option<Condition> {
         "null" if !if_exists && set == Set::One => (F::Null, T::Equal, false),
         _ => return None,
     };
-    Some(Condition { family, test, negated, if_exists, set, key: String::new(), values: Vec::new() })
+    Some(Condition {
+        family,
+        test,
+        negated,
+        if_exists,
+        set,
+        key: String::new(),
+        values: Vec::new(),
+    })
 }
 
 /// A value or a list of values; numbers and booleans count as their text.

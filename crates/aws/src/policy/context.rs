@@ -139,8 +139,7 @@ impl RequestContext {
     /// Adds aws:CurrentTime and aws:EpochTime.
     pub fn time(&mut self, now_ms: i64) -> &mut Self {
         let text = crate::trail::iso_seconds(now_ms);
-        self.key("aws:CurrentTime", text)
-            .key("aws:EpochTime", now_ms.div_euclid(1000).to_string())
+        self.key("aws:CurrentTime", text).key("aws:EpochTime", now_ms.div_euclid(1000).to_string())
     }
 
     /// The values of a condition key; `None` when it is absent.
@@ -151,13 +150,15 @@ impl RequestContext {
                 let keys: Vec<&str> = context.keys().map(String::as_str).collect();
                 return (!keys.is_empty()).then_some(keys);
             }
-            let prefixed = name.get(..CONTEXT.len()).is_some_and(|p| p.eq_ignore_ascii_case(CONTEXT));
+            let prefixed =
+                name.get(..CONTEXT.len()).is_some_and(|p| p.eq_ignore_ascii_case(CONTEXT));
             if prefixed {
                 // Names of condition keys know no case. Where two pairs differ by case only, the
                 // pair spelt like the policy wins, so that a second pair cannot stand in for it.
                 let wanted = &name[CONTEXT.len()..];
                 let exact = context.get(wanted);
-                let any = || context.iter().find(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|p| p.1);
+                let any =
+                    || context.iter().find(|(k, _)| k.eq_ignore_ascii_case(wanted)).map(|p| p.1);
                 return exact.or_else(any).map(|v| vec![v.as_str()]);
             }
         }

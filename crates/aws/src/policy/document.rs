@@ -85,7 +85,8 @@ impl Policy {
     /// policy is saved (users and roles for their unique ids, accounts for their existence).
     pub fn principals(&self) -> Vec<&Principal> {
         let mut found: Vec<&Principal> = Vec::new();
-        for principal in self.statements.iter().filter_map(|s| s.principals.as_ref()).flat_map(|m| &m.list)
+        for principal in
+            self.statements.iter().filter_map(|s| s.principals.as_ref()).flat_map(|m| &m.list)
         {
             if !found.contains(&principal) {
                 found.push(principal);
@@ -176,8 +177,15 @@ impl Statement {
         known(
             s,
             &[
-                "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource",
-                "NotResource", "Condition",
+                "Sid",
+                "Effect",
+                "Principal",
+                "NotPrincipal",
+                "Action",
+                "NotAction",
+                "Resource",
+                "NotResource",
+                "Condition",
             ],
         )?;
         if s.get("Sid").is_some_and(|sid| !sid.is_string()) {
@@ -212,9 +220,8 @@ impl Statement {
         };
         let conditions = match s.get("Condition") {
             None => Vec::new(),
-            Some(Value::Object(map)) => {
-                Condition::parse_all(map, variables).ok_or_else(|| PolicyError(SYNTAX.to_owned()))?
-            }
+            Some(Value::Object(map)) => Condition::parse_all(map, variables)
+                .ok_or_else(|| PolicyError(SYNTAX.to_owned()))?,
             Some(_) => return refuse(SYNTAX),
         };
         Ok(Self { effect, principals, actions, resources, conditions })
@@ -292,7 +299,8 @@ fn parse_actions(value: &Value, kind: Kind) -> Result<Vec<Pattern>, PolicyError>
     for name in names {
         let named = name.split_once(':');
         let fits = |text: &str, extra: &[u8]| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
         };
         let ok = name == "*" || named.is_some_and(|(v, a)| fits(v, b"-*?") && fits(a, b"*?"));
         if !ok {

@@ -111,9 +111,10 @@ impl GrantView<'_> {
         match op {
             // Neither has an encryption context: constraints are not held against them.
             "DescribeKey" | "RetireGrant" => true,
-            "CreateGrant" => request.new_grant.as_ref().is_some_and(|child| {
-                child_grant_fits(self.operations, self.constraints, child)
-            }),
+            "CreateGrant" => request
+                .new_grant
+                .as_ref()
+                .is_some_and(|child| child_grant_fits(self.operations, self.constraints, child)),
             _ => {
                 static NONE: BTreeMap<String, String> = BTreeMap::new();
                 self.constraints.allow(request.encryption_context.as_ref().unwrap_or(&NONE))
@@ -138,8 +139,9 @@ pub fn child_grant_fits(
         .encryption_context_equals
         .as_ref()
         .is_none_or(|p| mine.encryption_context_equals.as_ref() == Some(p));
-    let subset = parent.encryption_context_subset.as_ref().is_none_or(|p| {
-        mine.each().any(|(_, pairs)| contains(pairs, p))
-    });
+    let subset = parent
+        .encryption_context_subset
+        .as_ref()
+        .is_none_or(|p| mine.each().any(|(_, pairs)| contains(pairs, p)));
     operations && equals && subset
 }

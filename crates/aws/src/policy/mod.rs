@@ -20,7 +20,7 @@ mod tests;
 pub use context::{Caller, CallerKind, RequestContext};
 pub use document::{Effect, MAX_KEY_POLICY_BYTES, MAX_TRUST_POLICY_CHARS, Policy, PolicyError};
 pub use evaluate::{
-    AllowedBy, DenyReason, Denied, EvaluateInput, PolicyType, Verdict, evaluate,
+    AllowedBy, Denied, DenyReason, EvaluateInput, PolicyType, Verdict, evaluate,
     evaluate_identity_only, evaluate_retire, evaluate_trust, lockout_safe,
 };
 pub use grant::{ConstraintKind, GrantConstraints, GrantView, NewGrant, child_grant_fits};

@@ -48,7 +48,9 @@ impl Form {
 
     /// True when a parameter of this name, or a member of this list, was sent.
     pub fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(n, _)| n.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+        self.0
+            .iter()
+            .any(|(n, _)| n.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with('.')))
     }
 
     /// The members of `Name.member.1.…`, up to fifty, as (key, value) pairs (tags).

@@ -6,8 +6,7 @@ use crate::trail::iso_seconds;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Policy documents stand percent-encoded in answers, as RFC 3986 has it.
-const DOCUMENT: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const DOCUMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// What AssumeRole gives. Neither Debug nor Clone: it holds a secret.
 pub struct AssumedRole<'a> {

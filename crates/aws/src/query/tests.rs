@@ -11,9 +11,8 @@ fn decode(service: &str, form: &Form) -> Result<QueryRequest, crate::AwsError> {
 #[test]
 fn assume_role_is_read_with_its_bounds() {
     let arn = "arn:aws:iam::444455556666:role/keystead-cl-1";
-    let form = Form::new("AssumeRole", STS_VERSION)
-        .with("RoleArn", arn)
-        .with("RoleSessionName", "node@1");
+    let form =
+        Form::new("AssumeRole", STS_VERSION).with("RoleArn", arn).with("RoleSessionName", "node@1");
     let Ok(QueryRequest::AssumeRole(r)) = decode("sts", &form) else { panic!("AssumeRole") };
     assert_eq!((r.role_arn.as_str(), r.duration_seconds), (arn, 3600));
     let text = |form: Form| decode("sts", &form).expect_err("refused").message.expect("a text");

@@ -5,8 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Everything but the unreserved characters of RFC 3986.
-const ENCODE: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// The same, with slashes kept.
 const ENCODE_PATH: &AsciiSet = &ENCODE.remove(b'/');
 
@@ -25,7 +24,9 @@ pub(super) fn amz_date(ms: i64) -> String {
 
 /// The moment of a `yyyymmddThhmmssZ`, in milliseconds.
 pub(super) fn parse_amz_date(text: &str) -> Option<i64> {
-    let digits = |range: std::ops::Range<usize>| text.get(range).is_some_and(|s| s.bytes().all(|b| b.is_ascii_digit()));
+    let digits = |range: std::ops::Range<usize>| {
+        text.get(range).is_some_and(|s| s.bytes().all(|b| b.is_ascii_digit()))
+    };
     if text.len() != 16 || !digits(0..8) || !digits(9..15) {
         return None;
     }
@@ -141,7 +142,9 @@ mod tests {
         let text = "20261124T080102Z";
         let ms = parse_amz_date(text).expect("a date");
         assert_eq!(amz_date(ms), text);
-        for bad in ["", "20261124T080102", "2026-11-24T08:01:02Z", "20261324T080102Z", "2026112aT080102Z"] {
+        for bad in
+            ["", "20261124T080102", "2026-11-24T08:01:02Z", "20261324T080102Z", "2026112aT080102Z"]
+        {
             assert_eq!(parse_amz_date(bad), None, "{bad}");
         }
     }

@@ -77,9 +77,9 @@ pub fn parse(req: &HttpRequest<'_>) -> Result<Presented, AuthFault> {
     if !req.headers.iter().any(|(n, _)| n == "authorization") {
         return Err(AuthFault::MissingToken);
     }
-    let header = req
-        .header("authorization")
-        .ok_or_else(|| AuthFault::Incomplete("Authorization header occurs more than once.".into()))?;
+    let header = req.header("authorization").ok_or_else(|| {
+        AuthFault::Incomplete("Authorization header occurs more than once.".into())
+    })?;
     let Some(rest) = header.trim().strip_prefix(ALGORITHM).filter(|r| r.starts_with([' ', '\t']))
     else {
         return Err(AuthFault::Incomplete(format!(
@@ -125,12 +125,12 @@ pub fn parse(req: &HttpRequest<'_>) -> Result<Presented, AuthFault> {
             credential.chars().take(200).collect::<String>()
         )));
     };
-    let session_token = match req.headers.iter().filter(|(n, _)| n == "x-amz-security-token").count()
-    {
-        0 => None,
-        1 => req.header("x-amz-security-token").map(str::to_owned),
-        _ => return Err(AuthFault::UnknownToken),
-    };
+    let session_token =
+        match req.headers.iter().filter(|(n, _)| n == "x-amz-security-token").count() {
+            0 => None,
+            1 => req.header("x-amz-security-token").map(str::to_owned),
+            _ => return Err(AuthFault::UnknownToken),
+        };
     Ok(Presented {
         access_key_id: (*access_key_id).to_owned(),
         scope_date: (*scope_date).to_owned(),

@@ -55,8 +55,7 @@ impl Owned {
     }
     /// Signed by AWS's signer.
     fn sign_theirs(mut self, token: Option<&str>, now_ms: i64, service: &str) -> Self {
-        let identity =
-            Credentials::new(ID, SECRET, token.map(str::to_owned), None, "test").into();
+        let identity = Credentials::new(ID, SECRET, token.map(str::to_owned), None, "test").into();
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::Headers;
         let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).expect("after 1970"));
@@ -76,8 +75,7 @@ impl Owned {
         let added = {
             let headers = self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str()));
             let body = SignableBody::Bytes(&self.body);
-            let request =
-                SignableRequest::new(&self.method, uri, headers, body).expect("signable");
+            let request = SignableRequest::new(&self.method, uri, headers, body).expect("signable");
             let (instructions, _) = sign(request, &params).expect("signed").into_parts();
             let (added, _) = instructions.into_parts();
             added.iter().map(|h| (h.name().to_owned(), h.value().to_owned())).collect::<Vec<_>>()
@@ -181,7 +179,10 @@ fn every_changed_part_is_noticed() {
         changed(&|r| r.set("x-amz-late", "1")),
         AuthFault::Unsigned("x-amz-late".to_owned())
     );
-    assert_eq!(changed(&|r| r.headers.push(("host".into(), "b".into()))), AuthFault::Unsigned("host".into()));
+    assert_eq!(
+        changed(&|r| r.headers.push(("host".into(), "b".into()))),
+        AuthFault::Unsigned("host".into())
+    );
     let header = good.get("authorization");
     let swap = |from: &str, to: &str| {
         let text = header.replacen(from, to, 1);
@@ -197,7 +198,8 @@ fn every_changed_part_is_noticed() {
     assert_eq!(swap(";host;", ";"), AuthFault::Unsigned("host".into()));
     assert_eq!(swap("content-type;host", "host;content-type"), AuthFault::Mismatch);
     let (rest, signature) = header.rsplit_once("Signature=").expect("a signature");
-    for other in [String::new(), "0".repeat(64), signature.to_uppercase(), format!("{signature}0")] {
+    for other in [String::new(), "0".repeat(64), signature.to_uppercase(), format!("{signature}0")]
+    {
         let text = format!("{rest}Signature={other}");
         changed(&|r| r.set("authorization", &text));
     }

@@ -152,8 +152,10 @@ pub fn close_input(segment: &str, sequence: u64, chain: &[u8; 32]) -> Vec<u8> {
     format!("keystead trail close v1\n{segment}\n{sequence}\n{}\n", hex::encode(chain)).into_bytes()
 }
 
-pub(crate) fn hex32(text: &str) -> Option<[u8; 32]> {
-    hex::decode(text).ok()?.try_into().ok()
+/// Lower-case hexadecimal only: one value has one text.
+fn hex32(text: &str) -> Option<[u8; 32]> {
+    let bytes: [u8; 32] = hex::decode(text).ok()?.try_into().ok()?;
+    (hex::encode(bytes) == text).then_some(bytes)
 }
 
 /// The trail's signing key is not one.

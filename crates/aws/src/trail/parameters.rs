@@ -165,9 +165,9 @@ pub fn query_parameters(request: &QueryRequest) -> Value {
             .put("roleName", r.role_name.as_str())
             .put("policyName", r.policy_name.as_str())
             .put("policyDocument", r.policy_document.as_str()),
-        QueryRequest::GetRolePolicy(r) | QueryRequest::DeleteRolePolicy(r) => show()
-            .put("roleName", r.role_name.as_str())
-            .put("policyName", r.policy_name.as_str()),
+        QueryRequest::GetRolePolicy(r) | QueryRequest::DeleteRolePolicy(r) => {
+            show().put("roleName", r.role_name.as_str()).put("policyName", r.policy_name.as_str())
+        }
     }
     .done()
 }

@@ -39,7 +39,9 @@ pub enum Misfit {
     #[error("the kept head {0} is not signed by the trail's key")]
     HeadSignature(u64),
     /// The trail ends before a kept head.
-    #[error("the trail ends at {last}, but a head of {head} was kept elsewhere: records are missing")]
+    #[error(
+        "the trail ends at {last}, but a head of {head} was kept elsewhere: records are missing"
+    )]
     Cut {
         /// Last sequence present.
         last: u64,

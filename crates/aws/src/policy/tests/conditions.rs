@@ -11,10 +11,8 @@ fn holds_in(version: &str, condition: &str, keys: &[(&str, &str)]) -> bool {
     let text = format!(
         r#"{{"Version":"{version}","Statement":{{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{{{condition}}}}}}}"#
     );
-    let policy = BoundPolicy::new(
-        Policy::parse_key_policy(&text).expect(condition),
-        PrincipalIds::new(),
-    );
+    let policy =
+        BoundPolicy::new(Policy::parse_key_policy(&text).expect(condition), PrincipalIds::new());
     let ada = user(OWNER, "ada");
     let mut asked = RequestContext::new("kms:Decrypt", KEY);
     for (name, value) in keys {
@@ -72,7 +70,10 @@ fn sets() {
     for (condition, expected) in [
         (r#""ForAnyValue:StringEquals":{"kms:GrantOperations":"Decrypt"}"#, true),
         (r#""ForAllValues:StringEquals":{"kms:GrantOperations":"Decrypt"}"#, false),
-        (r#""ForAllValues:StringEquals":{"kms:GrantOperations":["Decrypt","Encrypt","Sign"]}"#, true),
+        (
+            r#""ForAllValues:StringEquals":{"kms:GrantOperations":["Decrypt","Encrypt","Sign"]}"#,
+            true,
+        ),
         (r#""ForAnyValue:StringNotEquals":{"kms:GrantOperations":"Decrypt"}"#, true),
         (r#""ForAllValues:StringNotEquals":{"kms:GrantOperations":"Decrypt"}"#, false),
         (r#""ForAllValues:StringNotLike":{"kms:GrantOperations":"*Grant"}"#, true),
@@ -178,12 +179,13 @@ fn encryption_context_fills_its_keys() {
         let text = format!(
             r#"{{"Statement":{{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{{{condition}}}}}}}"#
         );
-        let policy =
-            BoundPolicy::new(Policy::parse_key_policy(&text).expect("a policy"), PrincipalIds::new());
+        let policy = BoundPolicy::new(
+            Policy::parse_key_policy(&text).expect("a policy"),
+            PrincipalIds::new(),
+        );
         let mut asked = RequestContext::new("kms:Decrypt", KEY);
-        asked.encryption_context = pairs.map(|pairs| {
-            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
-        });
+        asked.encryption_context = pairs
+            .map(|pairs| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
         lockout_safe(&ada, &asked, OWNER, &policy, &[], None)
     };
     let store = r#""StringEquals":{"kms:EncryptionContext:keystead:store":"vol-1"}"#;

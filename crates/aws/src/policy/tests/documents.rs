@@ -94,8 +94,14 @@ fn identity_and_trust_policies_have_their_own_rules() {
         own(r#"{"Effect":"Allow","Principal":"*","Action":"a:b","Resource":"*"}"#),
         "Policy document should not specify a principal."
     );
-    assert_eq!(own(r#"{"Effect":"Allow","Resource":"*"}"#), "Policy statement must contain actions.");
-    assert_eq!(own(r#"{"Effect":"Allow","Action":"a:b"}"#), "Policy statement must contain resources.");
+    assert_eq!(
+        own(r#"{"Effect":"Allow","Resource":"*"}"#),
+        "Policy statement must contain actions."
+    );
+    assert_eq!(
+        own(r#"{"Effect":"Allow","Action":"a:b"}"#),
+        "Policy statement must contain resources."
+    );
     assert_eq!(
         own(r#"{"Effect":"Allow","Action":"b","Resource":"*"}"#),
         "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc."
@@ -142,9 +148,16 @@ fn the_policy_of_the_brief_gives_the_role_what_it_needs() {
         .is_allowed()
     };
     for action in [
-        "kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:DescribeKey",
-        "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:CreateGrant",
-        "kms:ListGrants", "kms:RevokeGrant",
+        "kms:Encrypt",
+        "kms:Decrypt",
+        "kms:ReEncryptFrom",
+        "kms:ReEncryptTo",
+        "kms:DescribeKey",
+        "kms:GenerateDataKey",
+        "kms:GenerateDataKeyWithoutPlaintext",
+        "kms:CreateGrant",
+        "kms:ListGrants",
+        "kms:RevokeGrant",
     ] {
         assert!(allowed(action), "{action}");
     }

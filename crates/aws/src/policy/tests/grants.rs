@@ -20,7 +20,12 @@ fn ops(list: &[&str]) -> Vec<String> {
     list.iter().map(|o| (*o).to_owned()).collect()
 }
 
-fn decide(caller: &Caller, asked: &RequestContext, grant: &GrantView<'_>, own: &[Policy]) -> Verdict {
+fn decide(
+    caller: &Caller,
+    asked: &RequestContext,
+    grant: &GrantView<'_>,
+    own: &[Policy],
+) -> Verdict {
     let policy = one("Allow", r#"{"AWS":"111122223333"}"#, "kms:*", false);
     evaluate(&EvaluateInput {
         caller,
@@ -101,9 +106,14 @@ fn constraints_are_exact() {
 #[test]
 fn child_grants_give_no_more_than_their_parent() {
     let parent = ops(&["Decrypt", "CreateGrant"]);
-    let child = |operations: &[&str], constraints| NewGrant { operations: ops(operations), constraints };
+    let child =
+        |operations: &[&str], constraints| NewGrant { operations: ops(operations), constraints };
     let one = || subset(&[("a", "1")]);
-    assert!(child_grant_fits(&parent, &one(), &child(&["Decrypt"], subset(&[("a", "1"), ("b", "2")]))));
+    assert!(child_grant_fits(
+        &parent,
+        &one(),
+        &child(&["Decrypt"], subset(&[("a", "1"), ("b", "2")]))
+    ));
     assert!(child_grant_fits(&parent, &one(), &child(&["Decrypt"], equals(&[("a", "1")]))));
     assert!(!child_grant_fits(&parent, &one(), &child(&["Encrypt"], one())));
     assert!(!child_grant_fits(&parent, &one(), &child(&["Decrypt"], GrantConstraints::default())));

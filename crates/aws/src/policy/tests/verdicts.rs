@@ -107,7 +107,11 @@ fn another_account_needs_both_sides() {
             tenant.arn
         )
     );
-    assert!(denied.message().contains(&format!("on resource: {KEY} because the resource does not exist")));
+    assert!(
+        denied
+            .message()
+            .contains(&format!("on resource: {KEY} because the resource does not exist"))
+    );
     assert_eq!(denied.message(), Denied::undisclosed(&tenant, "kms:Decrypt", KEY).message());
     assert_eq!(denied.kms_error().code, "AccessDeniedException");
 }
@@ -138,9 +142,13 @@ fn a_role_in_a_path_covers_its_sessions_only_with_the_path() {
     let role = "arn:aws:iam::111122223333:role/team/a/worker";
     let session = Caller::role_session(OWNER, role, ROLE_ID, "s-1");
     assert_eq!(session.arn, "arn:aws:sts::111122223333:assumed-role/worker/s-1");
-    assert!(Case::new(&session, &one("Allow", &aws(role), "kms:*", false), &[]).verdict().is_allowed());
+    assert!(
+        Case::new(&session, &one("Allow", &aws(role), "kms:*", false), &[]).verdict().is_allowed()
+    );
     let bare = "arn:aws:iam::111122223333:role/worker";
-    assert!(!Case::new(&session, &one("Allow", &aws(bare), "kms:*", false), &[]).verdict().is_allowed());
+    assert!(
+        !Case::new(&session, &one("Allow", &aws(bare), "kms:*", false), &[]).verdict().is_allowed()
+    );
     let this = one("Allow", &aws(&session.arn), "kms:*", false);
     assert!(Case::new(&session, &this, &[]).verdict().is_allowed());
     let other = Caller::role_session(OWNER, role, ROLE_ID, "s-2");
@@ -227,7 +235,10 @@ fn trust_policies_decide_assume_role() {
         node.arn, stranger.arn
     );
     let trust = Policy::parse_trust(&text).expect("a trust policy");
-    let ids = [(node.arn.clone(), node.unique_id.clone()), (stranger.arn.clone(), stranger.unique_id.clone())];
+    let ids = [
+        (node.arn.clone(), node.unique_id.clone()),
+        (stranger.arn.clone(), stranger.unique_id.clone()),
+    ];
     let trust = BoundPolicy::new(trust, ids.into_iter().collect());
     let asked = |caller: &Caller, id: Option<&str>| {
         let mut r = RequestContext::new("sts:AssumeRole", ROLE);
@@ -245,7 +256,13 @@ fn trust_policies_decide_assume_role() {
         let denied = verdict(&node, id, &[]).into_result().expect_err("refused");
         assert_eq!(
             denied.query_error().message.as_deref(),
-            Some(format!("User: {} is not authorized to perform: sts:AssumeRole on resource: {ROLE}", node.arn).as_str())
+            Some(
+                format!(
+                    "User: {} is not authorized to perform: sts:AssumeRole on resource: {ROLE}",
+                    node.arn
+                )
+                .as_str()
+            )
         );
         assert_eq!(denied.query_error().status, 403);
     }
