@@ -1,1 +1,24 @@
-//! Keystead: node.
+//! The data plane of one Region on one host: the only holder of plaintext data keys.
+//!
+//! It pulls its assignment from control, proves to itself once a minute and at every change that
+//! KMS still allows what it does, provisions volumes, and freezes and thaws the workloads on them.
+//! It is never dialled; it never sends a plaintext key anywhere; it acts on nothing but its
+//! assignment and what KMS answers.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+mod assignments;
+mod cluster;
+mod config;
+mod disk;
+mod grants;
+mod heads;
+mod keeper;
+mod kms;
+mod preflight;
+mod provision;
+mod status;
+mod time;
+
+pub use config::{Arena, ConfigError, NodeConfig};

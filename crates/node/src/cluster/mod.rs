@@ -1,0 +1,3 @@
+//! One cluster: what it does next ([`machine`], pure).
+
+pub(crate) mod machine;

@@ -1,0 +1,93 @@
+//! The keeper: what it guards, how it asks KMS, and what a denial means.
+
+pub(crate) mod causes;
+pub(crate) mod proofs;
+mod watch;
+
+use crate::grants::Grants;
+use keystead_types::{
+    Assignment, ClusterAssignment, ClusterId, EncryptionContext, KeyArn, LeaseSettings, RoleArn,
+    VolumeId, WrappedKey,
+};
+use std::io;
+
+/// One store of a cluster, with the grant it is opened by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Store {
+    pub(crate) volume: VolumeId,
+    pub(crate) wrapped: WrappedKey,
+    pub(crate) token: String,
+    pub(crate) grant_id: String,
+}
+
+/// What one lease is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subject {
+    pub(crate) cluster: ClusterId,
+    /// Rises when the subject changes.
+    pub(crate) version: u64,
+    pub(crate) role: RoleArn,
+    pub(crate) key: KeyArn,
+    pub(crate) canary: WrappedKey,
+    pub(crate) stores: Vec<Store>,
+    pub(crate) settings: LeaseSettings,
+    /// A recorded wrapped key names another key or context than the record: never used.
+    pub(crate) mismatch: Option<String>,
+}
+
+/// What an assignment and the made grants give the keeper to guard.
+pub(crate) fn subjects(assignment: &Assignment, grants: &Grants) -> io::Result<Vec<Subject>> {
+    assignment.clusters.iter().filter_map(|c| subject(c, grants).transpose()).collect()
+}
+
+/// A cluster without binding or canary has no lease yet.
+fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Subject>> {
+    let (Some(binding), Some(canary)) = (&wanted.binding, &wanted.canary) else { return Ok(None) };
+    let fits = |wrapped: &WrappedKey, context: &EncryptionContext| {
+        wrapped.key == binding.key && wrapped.context == *context
+    };
+    let mut mismatch = None;
+    if !fits(canary, &EncryptionContext::canary(&wanted.cluster)) {
+        mismatch = Some("the canary is not of the bound key and context".to_owned());
+    }
+    let mut stores = Vec::new();
+    for volume in &wanted.volumes {
+        let Some(wrapped) = &volume.wrapped else { continue };
+        if !fits(wrapped, &EncryptionContext::volume(&wanted.cluster, &volume.volume)) {
+            mismatch = Some(format!("{} is not of the bound key and context", volume.volume));
+        }
+        // While a new generation's grant is not made yet, the last one is what the volume is open
+        // by: without its proof a cluster frozen for it would thaw on its canary alone.
+        if let Some(grant) = latest(grants, &volume.volume, volume.grant_generation)? {
+            stores.push(Store {
+                volume: volume.volume.clone(),
+                wrapped: wrapped.clone(),
+                token: grant.token,
+                grant_id: grant.grant_id,
+            });
+        }
+    }
+    Ok(Some(Subject {
+        cluster: wanted.cluster.clone(),
+        version: 0,
+        role: wanted.tenant_role.clone(),
+        key: binding.key.clone(),
+        canary: canary.clone(),
+        stores,
+        settings: wanted.lease,
+        mismatch,
+    }))
+}
+
+fn latest(
+    grants: &Grants,
+    volume: &VolumeId,
+    generation: u64,
+) -> io::Result<Option<crate::grants::Grant>> {
+    for g in (0..=generation).rev() {
+        if let Some(found) = grants.get(volume, g)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

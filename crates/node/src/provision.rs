@@ -1,0 +1,143 @@
+//! Provisioning: makes what the assignment still lacks (canary, wrapped keys, grants) as the
+//! tenant role, and reports it. Nothing made here is used before it comes back in an assignment;
+//! a grant is recorded on disk before it is used and is made once a generation.
+
+use crate::config::NodeConfig;
+use crate::grants::{Grant, Grants, name};
+use crate::kms::Kms;
+use crate::kms::answer::Failure;
+use crate::kms::tenant::Purpose;
+use crate::status::Board;
+use crate::time::{SystemClock, jittered};
+use keystead_types::{
+    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, VolumeAssignment,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+const AGAIN: Duration = Duration::from_millis(700);
+const CANARY_BYTES: i32 = 32;
+const VOLUME_KEY_BYTES: i32 = 64;
+
+#[derive(Debug, thiserror::Error)]
+enum ProvisionError {
+    #[error("{0}")]
+    Kms(#[from] Failure),
+    #[error("the grant's record: {0}")]
+    Record(#[from] std::io::Error),
+}
+
+/// Provisions for ever; `made` is told when a grant was made, so that the keeper proves with it.
+pub(crate) async fn run(
+    config: Arc<NodeConfig>,
+    kms: Arc<Kms>,
+    board: Arc<Board>,
+    grants: Grants,
+    mut assignment: watch::Receiver<Arc<Assignment>>,
+    made: Arc<Notify>,
+) {
+    loop {
+        let current = assignment.borrow_and_update().clone();
+        let mut whole = true;
+        for wanted in &current.clusters {
+            let Some(binding) = &wanted.binding else { continue };
+            match cluster(&config, &kms, &board, &grants, wanted, binding, &made).await {
+                Ok(()) => board.provision_fine(&wanted.cluster),
+                Err(error) => {
+                    whole = false;
+                    board.provision_stuck(&wanted.cluster, format!("provisioning: {error}"));
+                }
+            }
+        }
+        // What failed is tried again at a fixed period; what is whole waits for a change.
+        let changed = tokio::select! {
+            changed = assignment.changed() => changed,
+            () = tokio::time::sleep(jittered(AGAIN)), if !whole => Ok(()),
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn cluster(
+    config: &NodeConfig,
+    kms: &Kms,
+    board: &Board,
+    grants: &Grants,
+    wanted: &ClusterAssignment,
+    binding: &Binding,
+    made: &Notify,
+) -> Result<(), ProvisionError> {
+    if wanted.canary.is_none() && board.made_canary(&wanted.cluster).is_none() {
+        let context = EncryptionContext::canary(&wanted.cluster);
+        let canary = kms.make(&wanted.tenant_role, &binding.key, &context, CANARY_BYTES).await?;
+        board.canary(&wanted.cluster, canary);
+    }
+    for volume in &wanted.volumes {
+        if volume.wrapped.is_none() {
+            if board.made_wrapped(&volume.volume).is_none() {
+                let context = EncryptionContext::volume(&wanted.cluster, &volume.volume);
+                let (role, bytes) = (&wanted.tenant_role, VOLUME_KEY_BYTES);
+                let wrapped = kms.make(role, &binding.key, &context, bytes).await?;
+                board.wrapped(&volume.volume, wrapped);
+            }
+            // Its grant follows when control has recorded the key.
+            continue;
+        }
+        grant(config, kms, board, grants, wanted, binding, volume, made).await?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)] // One call site; a struct would only rename them.
+async fn grant(
+    config: &NodeConfig,
+    kms: &Kms,
+    board: &Board,
+    grants: &Grants,
+    wanted: &ClusterAssignment,
+    binding: &Binding,
+    volume: &VolumeAssignment,
+    made: &Notify,
+) -> Result<(), ProvisionError> {
+    let generation = volume.grant_generation;
+    if let Some(kept) = grants.get(&volume.volume, generation)? {
+        board.grant(&volume.volume, (generation, kept.grant_id));
+        return Ok(());
+    }
+    let context = EncryptionContext::volume(&wanted.cluster, &volume.volume);
+    let name = name(&volume.volume, &config.name, generation);
+    let (role, purpose) = (&wanted.tenant_role, Purpose::Provision);
+    let given = kms.create_grant(role, purpose, &binding.key, &context, &name).await?;
+    grants.keep(&Grant {
+        volume: volume.volume.clone(),
+        generation,
+        grant_id: given.id.clone(),
+        token: given.token,
+        created_ms: SystemClock.wall_ms(),
+    })?;
+    tracing::info!(volume = %volume.volume, generation, request_id = given.request_id, "grant made");
+    board.grant(&volume.volume, (generation, given.id));
+    made.notify_one();
+    retire_older(kms, grants, wanted, binding, volume).await;
+    Ok(())
+}
+
+/// The grant of an older generation is no longer used: it is taken back, once, best effort.
+async fn retire_older(
+    kms: &Kms,
+    grants: &Grants,
+    wanted: &ClusterAssignment,
+    binding: &Binding,
+    volume: &VolumeAssignment,
+) {
+    let Some(older) = volume.grant_generation.checked_sub(1) else { return };
+    if let Ok(Some(old)) = grants.get(&volume.volume, older) {
+        let (role, purpose) = (&wanted.tenant_role, Purpose::Provision);
+        if let Err(error) = kms.revoke_grant(role, purpose, &binding.key, &old.grant_id).await {
+            tracing::debug!(volume = %volume.volume, %error, "the older grant was gone already");
+        }
+    }
+}

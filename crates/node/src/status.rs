@@ -1,0 +1,268 @@
+//! The board: what each part of the node last observed; and the loop that puts it to control, at
+//! once when it changed, else each second.
+
+use crate::assignments::Control;
+use crate::config::NodeConfig;
+use keystead_types::{
+    Assignment, ClusterAssignment, ClusterId, ClusterStatus, LeaseStatus, LeaseWord, Made,
+    MadeVolume, NodeStatus, PreflightId, PreflightReport, VolumeId, VolumeStatus, VolumeWord,
+    WorkloadStatus, WorkloadWord, WrappedKey,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What a cluster's thread observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Running {
+    pub(crate) volumes: BTreeMap<VolumeId, (VolumeWord, Option<String>)>,
+    pub(crate) workload: WorkloadStatus,
+    pub(crate) sync_stalled: bool,
+    pub(crate) evict_at_ms: Option<i64>,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            volumes: BTreeMap::new(),
+            workload: WorkloadStatus {
+                state: WorkloadWord::Stopped,
+                endpoint: None,
+                message: None,
+            },
+            sync_stalled: false,
+            evict_at_ms: None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    leases: BTreeMap<ClusterId, LeaseStatus>,
+    canaries: BTreeMap<ClusterId, WrappedKey>,
+    wrapped: BTreeMap<VolumeId, WrappedKey>,
+    digests: BTreeMap<VolumeId, String>,
+    grants: BTreeMap<VolumeId, (u64, String)>,
+    stores: BTreeMap<VolumeId, (keystead_types::Cause, String)>,
+    provision: BTreeMap<ClusterId, String>,
+    running: BTreeMap<ClusterId, Running>,
+    preflights: BTreeMap<PreflightId, PreflightReport>,
+}
+
+/// The board.
+#[derive(Default)]
+pub(crate) struct Board {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+macro_rules! setter {
+    ($(#[$doc:meta])* $name:ident, $map:ident, $key:ty, $value:ty) => {
+        $(#[$doc])*
+        pub(crate) fn $name(&self, key: &$key, value: $value) {
+            let mut inner = self.lock();
+            if inner.$map.get(key) != Some(&value) {
+                inner.$map.insert(key.clone(), value);
+                self.changed.notify_one();
+            }
+        }
+    };
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    setter!(
+        /// A lease's state.
+        lease, leases, ClusterId, LeaseStatus
+    );
+    setter!(
+        /// A canary that was made.
+        canary, canaries, ClusterId, WrappedKey
+    );
+    setter!(
+        /// A volume's wrapped key that was made.
+        wrapped, wrapped, VolumeId, WrappedKey
+    );
+    setter!(
+        /// The digest of the key in a volume's image.
+        digest, digests, VolumeId, String
+    );
+    setter!(
+        /// The grant a volume is opened with.
+        grant, grants, VolumeId, (u64, String)
+    );
+    setter!(
+        /// What a cluster's thread observed.
+        running, running, ClusterId, Running
+    );
+    setter!(
+        /// A finished preflight.
+        preflight, preflights, PreflightId, PreflightReport
+    );
+    setter!(
+        /// Why provisioning does not go on.
+        provision_stuck, provision, ClusterId, String
+    );
+    setter!(
+        /// Why a store's own proof fails.
+        store_denied, stores, VolumeId, (keystead_types::Cause, String)
+    );
+
+    /// A store's proof holds.
+    pub(crate) fn store_fine(&self, volume: &VolumeId) {
+        if self.lock().stores.remove(volume).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Provisioning goes on.
+    pub(crate) fn provision_fine(&self, cluster: &ClusterId) {
+        if self.lock().provision.remove(cluster).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A canary made before this assignment recorded it.
+    pub(crate) fn made_canary(&self, cluster: &ClusterId) -> Option<WrappedKey> {
+        self.lock().canaries.get(cluster).cloned()
+    }
+
+    /// A wrapped key made before this assignment recorded it.
+    pub(crate) fn made_wrapped(&self, volume: &VolumeId) -> Option<WrappedKey> {
+        self.lock().wrapped.get(volume).cloned()
+    }
+
+    /// True when the preflight is finished.
+    pub(crate) fn has_preflight(&self, preflight: &PreflightId) -> bool {
+        self.lock().preflights.contains_key(preflight)
+    }
+
+    /// Drops what the assignment no longer names.
+    pub(crate) fn keep_only(&self, assignment: &Assignment) {
+        let mut inner = self.lock();
+        inner.preflights.retain(|id, _| assignment.preflights.iter().any(|p| p.preflight == *id));
+    }
+
+    /// The whole status.
+    pub(crate) fn compose(
+        &self,
+        config: &NodeConfig,
+        incarnation: &str,
+        assignment: &Assignment,
+    ) -> NodeStatus {
+        let inner = self.lock();
+        NodeStatus {
+            region: config.region.clone(),
+            node: config.name.clone(),
+            incarnation: incarnation.to_owned(),
+            observed_generation: assignment.generation,
+            clusters: assignment.clusters.iter().map(|c| inner.cluster(c)).collect(),
+            preflights: inner.preflights.values().cloned().collect(),
+        }
+    }
+}
+
+impl Inner {
+    fn cluster(&self, wanted: &ClusterAssignment) -> ClusterStatus {
+        let running = self.running.get(&wanted.cluster).cloned().unwrap_or_default();
+        let made_volumes = wanted
+            .volumes
+            .iter()
+            .map(|v| MadeVolume {
+                volume: v.volume.clone(),
+                // What control has recorded need not be said again.
+                wrapped: self.wrapped.get(&v.volume).filter(|_| v.wrapped.is_none()).cloned(),
+                key_digest: self.digests.get(&v.volume).filter(|_| v.key_digest.is_none()).cloned(),
+            })
+            .filter(|m| m.wrapped.is_some() || m.key_digest.is_some())
+            .collect();
+        let mut workload = running.workload.clone();
+        if workload.message.is_none() {
+            workload.message = self.provision.get(&wanted.cluster).cloned();
+        }
+        ClusterStatus {
+            cluster: wanted.cluster.clone(),
+            observed_generation: wanted.generation,
+            made: Made {
+                canary: self
+                    .canaries
+                    .get(&wanted.cluster)
+                    .filter(|_| wanted.canary.is_none())
+                    .cloned(),
+                volumes: made_volumes,
+            },
+            lease: self.leases.get(&wanted.cluster).cloned().unwrap_or(LeaseStatus {
+                state: LeaseWord::None,
+                cause: None,
+                detail: None,
+                since_ms: 0,
+                deletion_date_ms: None,
+            }),
+            volumes: wanted
+                .volumes
+                .iter()
+                .map(|v| {
+                    let (state, message) = running
+                        .volumes
+                        .get(&v.volume)
+                        .cloned()
+                        .unwrap_or((VolumeWord::Absent, None));
+                    let denied = self.stores.get(&v.volume);
+                    let grant = self.grants.get(&v.volume);
+                    VolumeStatus {
+                        volume: v.volume.clone(),
+                        state,
+                        grant_id: grant.map(|(_, id)| id.clone()),
+                        grant_generation: grant.map_or(0, |(generation, _)| *generation),
+                        cause: denied.map(|(cause, _)| *cause),
+                        message: denied.map(|(_, detail)| detail.clone()).or(message),
+                    }
+                })
+                .collect(),
+            workload,
+            sync_stalled: running.sync_stalled,
+            evict_at_ms: running.evict_at_ms,
+        }
+    }
+}
+
+/// Puts the status for ever.
+pub(crate) async fn run(
+    config: Arc<NodeConfig>,
+    control: Control,
+    board: Arc<Board>,
+    assignment: watch::Receiver<Arc<Assignment>>,
+    incarnation: String,
+) {
+    let url = format!("{}/v1/node/status", control.url);
+    let mut assignment = assignment;
+    loop {
+        let current = assignment.borrow_and_update().clone();
+        board.keep_only(&current);
+        let status = board.compose(&config, &incarnation, &current);
+        let put = control
+            .client
+            .put(&url)
+            .bearer_auth(control.token.as_str())
+            .timeout(Duration::from_secs(2))
+            .json(&status)
+            .send()
+            .await;
+        match put {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => tracing::debug!(status = %answer.status(), "status not taken"),
+            Err(error) => tracing::debug!(%error, "status not put"),
+        }
+        tokio::select! {
+            () = board.changed.notified() => {}
+            _ = assignment.changed() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
