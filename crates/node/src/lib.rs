@@ -20,5 +20,6 @@ mod preflight;
 mod provision;
 mod status;
 mod time;
+mod workload;
 
 pub use config::{Arena, ConfigError, NodeConfig};

@@ -2,6 +2,8 @@
 
 pub(crate) mod causes;
 pub(crate) mod proofs;
+pub(crate) mod run;
+mod sequence;
 mod watch;
 
 use crate::grants::Grants;

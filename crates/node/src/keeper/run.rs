@@ -1,0 +1,328 @@
+//! The keeper's loop: one task on a thread and runtime of its own, so that nothing else in the
+//! process can hold up a renewal. It owns every lease; what it learns goes to the leases first, to
+//! the clusters' threads second and to the board last.
+
+use super::causes::{Diagnosis, diagnose};
+use super::proofs::{Round, Whom, prove, verdict};
+use super::sequence::HighWater;
+use super::{Subject, watch as watching};
+use crate::cluster::machine::LeaseView;
+use crate::heads::Heads;
+use crate::kms::Kms;
+use crate::kms::answer::Failure;
+use crate::status::Board;
+use crate::time::{SystemClock, boot, jittered};
+use keystead_aws::watch::Watched;
+use keystead_types::{Boot, Cause, Clock, ClusterId, LeaseSettings, LeaseStatus, LeaseWord};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+const PROOF_EVERY: Duration = Duration::from_secs(60);
+/// While a lease does not live: fixed, whatever the length of the outage.
+const PROBE_EVERY: Duration = Duration::from_millis(700);
+const TICK: Duration = Duration::from_millis(50);
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+
+/// What the keeper tells a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Said {
+    ProofOk { sent: Boot },
+    WatchUnchanged { sent: Boot },
+    Named { at: Boot },
+    Refused { at: Boot, cause: Cause },
+    Corrupt { at: Boot },
+    ConfirmedDeleted,
+    Tick { now: Boot },
+}
+
+/// A lease and the gate that the engine threads read.
+pub(crate) trait Guarded: Send {
+    fn on(&mut self, said: Said);
+    fn view(&self) -> LeaseView;
+}
+
+/// What the keeper is made of.
+pub(crate) struct Parts {
+    pub(crate) kms: Arc<Kms>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) data: std::path::PathBuf,
+    pub(crate) subjects: watch::Receiver<Arc<Vec<Subject>>>,
+    pub(crate) lease: Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Guarded> + Send>,
+    pub(crate) tell: Box<dyn Fn(&ClusterId, LeaseView) + Send>,
+}
+
+struct Entry {
+    subject: Arc<Subject>,
+    lease: Box<dyn Guarded>,
+    next_proof: Boot,
+    last_ok: Option<Boot>,
+    diagnosis: Option<Diagnosis>,
+    deletion_date_ms: Option<i64>,
+    told: Option<LeaseView>,
+    since_ms: i64,
+}
+
+struct Keeper {
+    parts: Parts,
+    entries: BTreeMap<ClusterId, Entry>,
+    rounds: JoinSet<Round>,
+    diagnoses: JoinSet<(ClusterId, Boot, Diagnosis)>,
+    high: HighWater,
+    heads: Heads,
+    rolled_back: bool,
+    version: u64,
+}
+
+/// Keeps the leases until the subjects' sender is gone.
+pub(crate) async fn run(parts: Parts) -> std::io::Result<()> {
+    let (send_keys, keys) = watch::channel(Arc::new(Vec::new()));
+    let (send_answer, mut answers) = mpsc::channel(4);
+    tokio::spawn(watching::run(parts.kms.settings.clone(), keys, send_answer));
+    let mut subjects = parts.subjects.clone();
+    let (high, heads) = (HighWater::load(&parts.data)?, Heads::new(&parts.data));
+    let mut keeper = Keeper {
+        parts,
+        entries: BTreeMap::new(),
+        rounds: JoinSet::new(),
+        diagnoses: JoinSet::new(),
+        high,
+        heads,
+        rolled_back: false,
+        version: 0,
+    };
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut refreshes = tokio::time::interval(REFRESH_EVERY);
+    subjects.mark_changed();
+    loop {
+        tokio::select! {
+            biased;
+            Some(Ok(round)) = keeper.rounds.join_next() => keeper.on_round(round),
+            Some(answer) = answers.recv() => keeper.on_watch(&answer),
+            Some(Ok((cluster, at, found))) = keeper.diagnoses.join_next() => {
+                keeper.on_diagnosis(&cluster, at, found);
+            }
+            changed = subjects.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let wanted = subjects.borrow_and_update().clone();
+                keeper.adopt(&wanted);
+                send_keys.send_replace(Arc::new(keeper.watched()));
+            }
+            _ = ticks.tick() => keeper.on_tick(),
+            _ = refreshes.tick() => {
+                let kms = keeper.parts.kms.clone();
+                tokio::spawn(async move { kms.refresh_ahead().await });
+            }
+        }
+        keeper.publish();
+    }
+}
+
+impl Keeper {
+    fn adopt(&mut self, wanted: &[Subject]) {
+        self.entries.retain(|id, _| wanted.iter().any(|s| s.cluster == *id));
+        for subject in wanted {
+            let known = self.entries.get(&subject.cluster);
+            if known.is_some_and(|e| Subject { version: 0, ..(*e.subject).clone() } == *subject) {
+                continue;
+            }
+            self.version += 1;
+            let subject = Arc::new(Subject { version: self.version, ..subject.clone() });
+            let kept = self
+                .entries
+                .remove(&subject.cluster)
+                .filter(|e| e.subject.settings == subject.settings);
+            let entry = match kept {
+                Some(kept) => Entry { subject: subject.clone(), next_proof: boot(), ..kept },
+                None => Entry {
+                    lease: (self.parts.lease)(&subject.cluster, &subject.settings),
+                    subject: subject.clone(),
+                    next_proof: boot(),
+                    last_ok: None,
+                    diagnosis: None,
+                    deletion_date_ms: None,
+                    told: None,
+                    since_ms: SystemClock.wall_ms(),
+                },
+            };
+            self.entries.insert(subject.cluster.clone(), entry);
+        }
+    }
+
+    fn watched(&self) -> Vec<Watched> {
+        self.entries
+            .values()
+            .map(|e| Watched {
+                key_arn: e.subject.key.to_string(),
+                role_arn: e.subject.role.to_string(),
+            })
+            .collect()
+    }
+
+    fn on_tick(&mut self) {
+        let now = boot();
+        for entry in self.entries.values_mut() {
+            entry.lease.on(Said::Tick { now });
+            if let Some(detail) = &entry.subject.mismatch {
+                // Never asked: the record itself is wrong.
+                entry.lease.on(Said::Corrupt { at: now });
+                entry.diagnosis = Some(Diagnosis {
+                    cause: Cause::WrappedKeyMismatch,
+                    detail: detail.clone(),
+                    deletion_date_ms: None,
+                });
+                continue;
+            }
+            if now >= entry.next_proof {
+                entry.schedule(now);
+                self.rounds.spawn(prove(self.parts.kms.clone(), entry.subject.clone()));
+            }
+        }
+    }
+
+    fn on_watch(&mut self, answer: &watching::Answer) {
+        let (now, said) = (boot(), &answer.response);
+        if let Err(error) = self.heads.saw(said, now, SystemClock.wall_ms()) {
+            tracing::warn!(%error, "the trail's head cannot be kept");
+        }
+        // What cannot be remembered is not believed: the leases run out instead.
+        match self.high.continues(&said.epoch, said.sequence) {
+            Ok(continues) => self.rolled_back = !continues,
+            Err(error) => {
+                tracing::warn!(%error, "the sequence cannot be kept; not renewed");
+                return;
+            }
+        }
+        for entry in self.entries.values_mut() {
+            let key = entry.subject.key.to_string();
+            if self.rolled_back {
+                entry.lease.on(Said::Refused { at: now, cause: Cause::KeyStoreRolledBack });
+                entry.diagnosis = None;
+            } else if said.named.contains(&key) {
+                entry.lease.on(Said::Named { at: now });
+                entry.schedule(now);
+                self.rounds.spawn(prove(self.parts.kms.clone(), entry.subject.clone()));
+            } else if answer.watched.iter().any(|w| w.key_arn == key) {
+                entry.lease.on(Said::WatchUnchanged { sent: answer.sent });
+                if entry.lease.view().word == LeaseWord::Lapsed {
+                    // KMS is back: a proof now, not at the next probe.
+                    entry.next_proof = now;
+                }
+            }
+            if entry.gone(said.scheduler_time_ms) {
+                entry.lease.on(Said::ConfirmedDeleted);
+            }
+        }
+    }
+
+    fn on_round(&mut self, round: Round) {
+        let Some(entry) = self.entries.get_mut(&round.cluster) else { return };
+        if round.version != entry.subject.version {
+            return;
+        }
+        for (whom, answer) in &round.parts {
+            if let Whom::Store(volume) = whom {
+                match answer {
+                    Ok(()) => self.parts.board.store_fine(volume),
+                    Err(Failure::Silent { .. }) => {}
+                    Err(failure) => self
+                        .parts
+                        .board
+                        .store_denied(volume, (failure.cause(), failure.detail().to_owned())),
+                }
+            }
+        }
+        let now = boot();
+        match verdict(&round.parts) {
+            Ok(()) if self.rolled_back => {}
+            Ok(()) => {
+                entry.last_ok = entry.last_ok.max(Some(round.sent));
+                entry.lease.on(Said::ProofOk { sent: round.sent });
+                if entry.lease.view().word == LeaseWord::Live {
+                    (entry.diagnosis, entry.deletion_date_ms) = (None, None);
+                }
+            }
+            // Asked before one that held: its refusal is older than that proof.
+            Err(_) if entry.last_ok.is_some_and(|ok| round.sent < ok) => {}
+            Err(denied) => {
+                match &denied.failure {
+                    Failure::Silent { detail } => {
+                        tracing::debug!(cluster = %round.cluster, detail, "a proof without answer");
+                        return;
+                    }
+                    Failure::Corrupt { .. } => entry.lease.on(Said::Corrupt { at: now }),
+                    Failure::Refused { cause, .. } => {
+                        // Known better from an earlier look; a refusal repeated is no other one.
+                        let known = entry.diagnosis.as_ref().map_or(*cause, |d| d.cause);
+                        let cause = if *cause == Cause::PolicyDenies { known } else { *cause };
+                        entry.lease.on(Said::Refused { at: now, cause });
+                    }
+                }
+                tracing::info!(cluster = %round.cluster, failure = %denied.failure,
+                    request_id = denied.failure.request_id(), "a proof is denied");
+                let (kms, subject) = (self.parts.kms.clone(), entry.subject.clone());
+                self.diagnoses.spawn(async move {
+                    let found = diagnose(&kms, &subject, &denied).await;
+                    (subject.cluster.clone(), now, found)
+                });
+            }
+        }
+    }
+
+    fn on_diagnosis(&mut self, cluster: &ClusterId, at: Boot, found: Diagnosis) {
+        let Some(entry) = self.entries.get_mut(cluster) else { return };
+        if entry.last_ok.is_some_and(|ok| ok > at) || self.rolled_back {
+            return;
+        }
+        entry.deletion_date_ms = found.deletion_date_ms.or(entry.deletion_date_ms);
+        if found.cause != Cause::WrappedKeyMismatch {
+            entry.lease.on(Said::Refused { at, cause: found.cause });
+        }
+        entry.diagnosis = Some(found);
+    }
+
+    /// Tells what changed: the cluster's thread, then the board.
+    fn publish(&mut self) {
+        for (cluster, entry) in &mut self.entries {
+            let view = entry.lease.view();
+            if entry.told != Some(view) {
+                if entry.told.map(|t| t.word) != Some(view.word) {
+                    entry.since_ms = SystemClock.wall_ms();
+                    // A lease that stopped living is probed from now on.
+                    entry.next_proof = entry.next_proof.min(boot().plus(jittered(PROBE_EVERY)));
+                }
+                entry.told = Some(view);
+                (self.parts.tell)(cluster, view);
+            }
+            let detail = entry.diagnosis.as_ref().filter(|_| view.word != LeaseWord::Live);
+            self.parts.board.lease(
+                cluster,
+                LeaseStatus {
+                    state: view.word,
+                    cause: view.cause,
+                    detail: detail.map(|d| d.detail.clone()),
+                    since_ms: entry.since_ms,
+                    deletion_date_ms: entry.deletion_date_ms,
+                },
+            );
+        }
+    }
+}
+
+impl Entry {
+    fn schedule(&mut self, now: Boot) {
+        let live = self.lease.view().word == LeaseWord::Live;
+        self.next_proof = now.plus(jittered(if live { PROOF_EVERY } else { PROBE_EVERY }));
+    }
+
+    /// NotFound, and a deletion date that was seen and has passed by the scheduler's clock.
+    fn gone(&self, scheduler_ms: i64) -> bool {
+        self.lease.view().cause == Some(Cause::KeyDeleted)
+            && self.deletion_date_ms.is_some_and(|date| scheduler_ms >= date)
+    }
+}

@@ -1,0 +1,62 @@
+//! The KMS's state sequence, remembered across restarts: a store that shows a lower one was put
+//! back to an older state, and what was revoked since might be allowed again.
+
+use crate::disk;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The highest sequence seen of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    epoch: String,
+    sequence: u64,
+}
+
+/// Keeps the mark in `DATA/sequence.json`.
+pub(super) struct HighWater {
+    path: PathBuf,
+    mark: Option<Mark>,
+}
+
+impl HighWater {
+    pub(super) fn load(data: &Path) -> io::Result<Self> {
+        let path = data.join("sequence.json");
+        let mark = disk::load(&path)?;
+        Ok(Self { path, mark })
+    }
+
+    /// True while the store is at or above the mark; a higher sequence is durable on return.
+    /// Another store (another epoch) counts from its own start.
+    pub(super) fn continues(&mut self, epoch: &str, sequence: u64) -> io::Result<bool> {
+        if let Some(mark) = &self.mark
+            && mark.epoch == epoch
+            && mark.sequence >= sequence
+        {
+            return Ok(mark.sequence == sequence);
+        }
+        let next = Mark { epoch: epoch.to_owned(), sequence };
+        disk::replace(&self.path, &next)?;
+        self.mark = Some(next);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lower_sequence_of_the_same_store_is_told_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut high = HighWater::load(folder.path()).expect("empty");
+        assert!(high.continues("a", 5).expect("kept"));
+        assert!(high.continues("a", 5).expect("kept"));
+        assert!(high.continues("a", 9).expect("kept"));
+        assert!(!high.continues("a", 8).expect("kept"));
+        let mut again = HighWater::load(folder.path()).expect("there");
+        assert!(!again.continues("a", 8).expect("kept"));
+        assert!(again.continues("a", 9).expect("kept"));
+        assert!(again.continues("b", 1).expect("kept"));
+    }
+}
