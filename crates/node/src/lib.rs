@@ -12,6 +12,7 @@ mod assignments;
 mod cluster;
 mod config;
 mod disk;
+mod fleet;
 mod grants;
 mod heads;
 mod keeper;
