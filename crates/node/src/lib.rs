@@ -19,8 +19,10 @@ mod keeper;
 mod kms;
 mod preflight;
 mod provision;
+mod serve;
 mod status;
 mod time;
 mod workload;
 
 pub use config::{Arena, ConfigError, NodeConfig};
+pub use serve::NodeError;

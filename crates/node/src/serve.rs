@@ -1,0 +1,156 @@
+//! Puts the node's parts together and runs them until a signal.
+
+use crate::assignments::{self, Control};
+use crate::config::{ConfigError, NodeConfig, read_secret};
+use crate::fleet::{Fleet, Joint};
+use crate::grants::Grants;
+use crate::keeper::{self, Subject};
+use crate::kms::{Kms, Settings};
+use crate::status::Board;
+use crate::{preflight, provision, status};
+use keystead_types::Assignment;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
+
+/// Why the node does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its settings or secrets.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its own folder.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was done.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The HTTP client.
+    #[error("the client of control: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The keeper's thread ended: nothing renews the leases any more.
+    #[error("the keeper ended; the leases run out")]
+    KeeperEnded,
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
+    move |source| NodeError::Io { what, source }
+}
+
+/// Serves over a joint until SIGTERM or SIGINT. The clusters' threads end; volumes and workloads
+/// stay with the holder.
+pub(crate) async fn serve_with(config: NodeConfig, joint: Arc<dyn Joint>) -> Result<(), NodeError> {
+    std::fs::create_dir_all(&config.data).map_err(io("make the node's folder"))?;
+    let settings = Settings::load(&config)?;
+    let token = read_secret(&config.control_token)?;
+    let control = Control {
+        client: reqwest::Client::builder().connect_timeout(Duration::from_millis(500)).build()?,
+        url: config.control_url.trim_end_matches('/').to_owned(),
+        token: Arc::new(Zeroizing::new(token.trim().to_owned())),
+    };
+    let empty = Assignment {
+        generation: 0,
+        region: config.region.clone(),
+        clusters: vec![],
+        preflights: vec![],
+    };
+    let last = assignments::last(&config).map_err(io("read the last assignment"))?;
+    let (send, assignment) = watch::channel(Arc::new(last.unwrap_or(empty)));
+    let config = Arc::new(config);
+    let (board, grants) = (Arc::new(Board::default()), Grants::new(&config.data));
+    let fleet = Arc::new(Fleet::new(joint.clone(), board.clone()));
+    let (send_subjects, subjects) = watch::channel(Arc::new(Vec::new()));
+    let made = Arc::new(Notify::new());
+    let incarnation = uuid::Uuid::now_v7().to_string();
+
+    let keeper = start_keeper(&config, &settings, &board, &joint, &fleet, subjects)?;
+    tokio::spawn(assignments::run(config.clone(), control.clone(), send));
+    tokio::spawn(status::run(
+        config.clone(),
+        control,
+        board.clone(),
+        assignment.clone(),
+        incarnation,
+    ));
+    let kms = Arc::new(Kms::new(settings));
+    tokio::spawn(preflight::run(config.clone(), kms.clone(), board.clone(), assignment.clone()));
+    tokio::spawn(provision::run(
+        config,
+        kms,
+        board,
+        grants.clone(),
+        assignment.clone(),
+        made.clone(),
+    ));
+
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("take SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("take SIGINT"))?;
+    let mut keeper = keeper;
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = &mut keeper => Err(NodeError::KeeperEnded),
+        failed = hand_on(assignment, &grants, &fleet, &send_subjects, &made) => failed,
+    };
+    fleet.stop();
+    ended
+}
+
+/// At each new assignment and each made grant: the threads first, then what the keeper guards.
+async fn hand_on(
+    mut assignment: watch::Receiver<Arc<Assignment>>,
+    grants: &Grants,
+    fleet: &Fleet,
+    subjects: &watch::Sender<Arc<Vec<Subject>>>,
+    made: &Notify,
+) -> Result<(), NodeError> {
+    loop {
+        let current = assignment.borrow_and_update().clone();
+        fleet.assign(&current, grants).map_err(io("start a cluster's thread"))?;
+        let wanted = keeper::subjects(&current, grants).map_err(io("read the grants"))?;
+        subjects.send_replace(Arc::new(wanted));
+        tokio::select! {
+            changed = assignment.changed() => if changed.is_err() { return Ok(()) },
+            () = made.notified() => {}
+        }
+    }
+}
+
+/// The keeper's own thread and runtime; the receiver ends with it.
+fn start_keeper(
+    config: &NodeConfig,
+    settings: &Arc<Settings>,
+    board: &Arc<Board>,
+    joint: &Arc<dyn Joint>,
+    fleet: &Arc<Fleet>,
+    subjects: watch::Receiver<Arc<Vec<Subject>>>,
+) -> Result<tokio::sync::oneshot::Receiver<()>, NodeError> {
+    let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(io("make the keeper's runtime"))?;
+    let (joint, fleet) = (joint.clone(), fleet.clone());
+    let parts = keeper::run::Parts {
+        kms: Arc::new(Kms::new(settings.clone())),
+        board: board.clone(),
+        data: config.data.clone(),
+        subjects,
+        lease: Box::new(move |cluster, settings| joint.lease(cluster, settings)),
+        tell: Box::new(move |cluster, view| fleet.tell(cluster, view)),
+    };
+    std::thread::Builder::new()
+        .name("keeper".to_owned())
+        .spawn(move || {
+            let _alive = alive;
+            if let Err(error) = runtime.block_on(keeper::run::run(parts)) {
+                tracing::error!(%error, "the keeper");
+            }
+        })
+        .map_err(io("start the keeper's thread"))?;
+    Ok(ended)
+}
