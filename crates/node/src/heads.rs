@@ -27,7 +27,6 @@ pub(crate) struct Heads {
     lines: PathBuf,
     newest: PathBuf,
     written: Option<Boot>,
-    last: u64,
 }
 
 impl Heads {
@@ -36,7 +35,6 @@ impl Heads {
             lines: data.join("heads.jsonl"),
             newest: data.join("head.json"),
             written: None,
-            last: 0,
         }
     }
 
@@ -62,7 +60,6 @@ impl Heads {
             file.sync_data()?;
             disk::replace(&self.newest, &line)?;
             self.written = Some(now);
-            self.last = answer.head.sequence;
         }
         Ok(())
     }
