@@ -1,0 +1,128 @@
+//! What demo and test need of the machine: checked in the first second, before anything is
+//! built; packages and the stock AWS client are installed where they are missing.
+
+use crate::proc;
+use anyhow::{Context, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
+
+/// What must be there, and the Debian package that brings it.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
+    ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
+    ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("/usr/sbin/losetup", "util-linux"),
+    ("/usr/sbin/cryptsetup", "cryptsetup-bin"),
+];
+
+/// The stock client.
+pub(crate) struct Tools {
+    /// Its Python, with boto3.
+    pub(crate) python: PathBuf,
+    /// The `aws` command.
+    pub(crate) aws: PathBuf,
+}
+
+impl Tools {
+    /// As tests find them.
+    pub(crate) fn export(&self, command: &mut Command) {
+        command.env("KEYSTEAD_PYTHON", &self.python).env("KEYSTEAD_AWS", &self.aws);
+    }
+}
+
+/// Checks and installs.
+pub(crate) fn run() -> Result<Tools> {
+    machine()?;
+    packages()?;
+    venv()
+}
+
+fn machine() -> Result<()> {
+    // The effective uid, read from /proc: it needs no libc call.
+    let uid = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    let root =
+        uid.lines().any(|l| l.starts_with("Uid:") && l.split_whitespace().nth(2) == Some("0"));
+    let mut missing = Vec::new();
+    if !root {
+        missing.push("root: volumes mount, freeze and make loop devices; run as root".to_owned());
+    }
+    if !Path::new("/dev/fuse").exists() {
+        missing.push("/dev/fuse: run `modprobe fuse`".to_owned());
+    }
+    if !Path::new("/dev/loop-control").exists() {
+        missing.push("/dev/loop-control: run `modprobe loop`".to_owned());
+    }
+    if !fs::read_to_string("/proc/self/mountinfo").is_ok_and(|m| m.contains(" - cgroup2 ")) {
+        missing.push("cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified".to_owned());
+    }
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    for line in swaps.lines().skip(1) {
+        let device = line.split_whitespace().next().unwrap_or_default();
+        if !device.starts_with("/dev/dm-") && !device.starts_with("/dev/mapper/") {
+            missing
+                .push(format!("swap off or encrypted: {device} is plain; run `swapoff {device}`"));
+        }
+    }
+    if !missing.is_empty() {
+        bail!("this machine cannot run Keystead's volumes:\n  - {}", missing.join("\n  - "));
+    }
+    Ok(())
+}
+
+fn packages() -> Result<()> {
+    let mut wanted: Vec<&str> =
+        PROGRAMS.iter().filter(|(path, _)| !Path::new(path).exists()).map(|(_, p)| *p).collect();
+    if !has_ensurepip() {
+        wanted.push("python3-venv");
+    }
+    wanted.dedup();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", wanted.join(" "));
+    // Written first: else Debian's package starts a PostgreSQL of its own on port 5432.
+    if wanted.contains(&"postgresql-15") && !Path::new(CREATE_CLUSTER).exists() {
+        fs::create_dir_all("/etc/postgresql-common")?;
+        fs::write(CREATE_CLUSTER, "create_main_cluster = false\n")?;
+    }
+    let apt = |args: &[&str]| {
+        proc::output(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"))
+            .map(drop)
+    };
+    apt(&["update", "-q"])?;
+    let mut args = vec!["install", "-y", "-q", "--no-install-recommends"];
+    args.extend(&wanted);
+    apt(&args)
+}
+
+fn has_ensurepip() -> bool {
+    Command::new("python3")
+        .args(["-c", "import ensurepip, venv"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+}
+
+/// Beside the target folder, so that a fresh clone finds it again; made anew when the pins change.
+fn venv() -> Result<Tools> {
+    let target = proc::target();
+    let folder = target.parent().unwrap_or(&target).join("keystead-venv");
+    let pins = proc::root().join("compat/requirements.txt");
+    let stamp = folder.join("requirements.txt");
+    let wanted = fs::read_to_string(&pins).with_context(|| format!("read {}", pins.display()))?;
+    let tools = Tools { python: folder.join("bin/python"), aws: folder.join("bin/aws") };
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && tools.aws.exists() {
+        return Ok(tools);
+    }
+    println!("installing the stock AWS CLI into {}", folder.display());
+    proc::output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    proc::output(
+        Command::new(&tools.python)
+            .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "-r"])
+            .arg(&pins),
+    )?;
+    fs::write(&stamp, wanted)?;
+    Ok(tools)
+}
