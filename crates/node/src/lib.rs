@@ -9,12 +9,15 @@
 #![warn(missing_docs)]
 
 mod assignments;
+mod cgroup;
 mod cluster;
 mod config;
 mod disk;
 mod fleet;
 mod grants;
 mod heads;
+pub mod hold;
+pub mod host;
 mod keeper;
 mod kms;
 mod preflight;

@@ -1,0 +1,3 @@
+//! Hold.
+#[allow(dead_code)]
+pub(crate) mod wire;
