@@ -58,7 +58,7 @@ pub(crate) fn inside(test: &str) -> bool {
         .spawn()
         .expect("unshare");
     let marker = format!("kst-{}-", child.id());
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let status = loop {
         if let Some(status) = child.try_wait().expect("wait") {
             break Some(status);
@@ -72,18 +72,30 @@ pub(crate) fn inside(test: &str) -> bool {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let left: Vec<_> = sys::loops()
-        .expect("loops")
-        .into_iter()
-        .filter(|(_, file)| file.to_string_lossy().contains(&marker))
-        .collect();
-    for (device, _) in &left {
+    let left = left_devices(&marker);
+    for device in &left {
         let _ = sys::lift_dirty(device);
         let _ = sys::detach_loop(device);
     }
     assert!(status.is_some_and(|s| s.success()), "{test} failed in its own process: {status:?}");
     assert!(left.is_empty(), "{test} left loop devices behind: {left:?}");
     false
+}
+
+/// Loop devices that a killed test process noted and did not give back. From outside its mount
+/// namespace the kernel shows every backing file of them as `/`, so the note is the only trace.
+fn left_devices(marker: &str) -> Vec<LoopDevice> {
+    let attached = sys::loops().expect("loops");
+    let mut left = Vec::new();
+    for entry in std::fs::read_dir(std::env::temp_dir()).expect("reads").flatten() {
+        if entry.file_name().to_string_lossy().starts_with(marker) {
+            let noted = std::fs::read_to_string(entry.path().join("loop")).unwrap_or_default();
+            let device = attached.iter().find(|(d, _)| d.path == Path::new(&noted));
+            left.extend(device.map(|(d, _)| d.clone()));
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    left
 }
 
 /// Aborts the connections that a hung test process has mounted, seen from outside.
@@ -146,6 +158,8 @@ impl Rig {
 
     pub(crate) fn attach(&mut self) -> &LoopDevice {
         let device = sys::attach_loop(&self.file).expect("a loop device");
+        let note = self.dir.path().join("loop");
+        std::fs::write(note, device.path.as_os_str().as_encoded_bytes()).expect("notes it");
         self.device.insert(device)
     }
 
@@ -171,6 +185,7 @@ impl Rig {
             wait_until("the loop device lets go", || {
                 !sys::loops().expect("loops").iter().any(|(d, _)| *d == device)
             });
+            let _ = std::fs::remove_file(self.dir.path().join("loop"));
         }
         sys::unmount(&self.file).expect("unmounts the volume");
         self.connection = None;
