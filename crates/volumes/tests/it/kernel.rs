@@ -1,8 +1,9 @@
-use crate::rig::{Rig, absent, inside, run, wait_until};
+use crate::rig::{Aligned, Real, Rig, absent, inside, run, wait_until};
+use keystead_types::Clock;
 use keystead_volumes::sys;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ fn ext4_on_a_volume_reads_back_and_the_image_holds_no_plaintext() {
     assert!(before > text.len() as u64);
     drop(file);
     fs::remove_file(&path).expect("removes");
+    // ext4 frees the blocks when its journal commits.
+    File::open(&rig.mount).expect("opens").sync_all().expect("fsyncs the folder");
     run(Command::new("fstrim").arg(&rig.mount));
     wait_until("the trim punches the image", || allocated() + 4 * MIB < before);
     assert!(rig.server().stats().punches > 0);
@@ -161,4 +164,59 @@ fn an_abort_frees_what_a_closed_gate_holds() {
     wait_until("the readers see the end", || rig.server().has_ended());
     rig.finish();
     assert!(!image.exists(), "the folder goes with the rig");
+}
+
+#[test]
+fn a_successor_parks_again_what_waited_and_the_lease_alone_lets_it_go_on() {
+    if !inside("kernel::a_successor_parks_again_what_waited_and_the_lease_alone_lets_it_go_on") {
+        return;
+    }
+    const WRITERS: usize = 8;
+    let mut rig = Rig::new(4 * MIB);
+    rig.serve();
+    // The lease ends by the clock; nobody closes the gate.
+    rig.lease.publish(Some(Real.boot()));
+    // Through loop, as in earnest: a synchronous writer of the bare file would hold its inode lock
+    // against FSYNC while it waits.
+    let path = rig.attach().path.clone();
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_DIRECT).open(&path).expect("opens")
+    };
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|i| {
+            let file = open();
+            std::thread::spawn(move || {
+                let mut bytes = Aligned::new(65_536);
+                bytes.get(65_536).fill(i as u8 + 1);
+                file.write_all_at(bytes.get(65_536), i as u64 * 65_536)
+            })
+        })
+        .collect();
+    wait_until("every write is parked", || rig.server().stats().parked >= WRITERS);
+    assert!(rig.server().is_open());
+    assert_eq!(rig.server().stats().writes, 0);
+    open().sync_data().expect("a flush passes");
+    assert!(rig.server().stats().flushes > 0);
+    let waiting = rig.server().stats().parked;
+
+    let start = Instant::now();
+    rig.server.take().expect("served").stop();
+    assert!(start.elapsed() < Duration::from_secs(1), "stop took {:?}", start.elapsed());
+    rig.start(true);
+    wait_until("every request is parked again", || rig.server().stats().parked == waiting);
+    assert_eq!(rig.server().stats().resent, waiting as u64);
+    rig.server().open_gate(crate::rig::key()).expect("opens");
+    assert_eq!(rig.server().stats().writes, 0, "the lease does not hold yet");
+    rig.lease.publish(Some(Real.boot().plus(Duration::from_secs(3600))));
+    for writer in writers {
+        writer.join().expect("a writer").expect("no error because of the key");
+    }
+    let mut bytes = Aligned::new(65_536);
+    for i in 0..WRITERS {
+        let got = bytes.get(65_536);
+        open().read_exact_at(got, i as u64 * 65_536).expect("reads");
+        assert!(got.iter().all(|b| *b == i as u8 + 1), "block {i}");
+    }
+    rig.finish();
 }

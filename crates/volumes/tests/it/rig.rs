@@ -122,6 +122,7 @@ pub(crate) struct Rig {
     pub(crate) device: Option<LoopDevice>,
     pub(crate) mounted: bool,
     pub(crate) server: Option<VolumeServer>,
+    pub(crate) lease: Arc<LeaseGate>,
     /// None after the orderly end: the number may by then be another connection's.
     connection: Option<u32>,
 }
@@ -143,16 +144,23 @@ impl Rig {
         assert_eq!(init.minor, 40);
         let connection = Some(sys::fuse_connection(&file).expect("in mountinfo"));
         let (device, mounted, server) = (None, false, None);
-        Self { dir, fuse, image, file, mount, device, mounted, server, connection }
+        let lease = lease();
+        Self { dir, fuse, image, file, mount, device, mounted, server, lease, connection }
     }
 
     /// A server in this process, gate open.
     pub(crate) fn serve(&mut self) -> &VolumeServer {
+        self.start(false).open_gate(key()).expect("opens");
+        self.server()
+    }
+
+    /// A server in this process, gate closed.
+    pub(crate) fn start(&mut self, takeover: bool) -> &VolumeServer {
         let fd = self.fuse.try_clone().expect("dup");
         let image = Image::open(&self.image).expect("opens");
+        let lease = Arc::clone(&self.lease);
         let server =
-            VolumeServer::start(fd, image, false, Arc::new(Real), lease()).expect("starts");
-        server.open_gate(key()).expect("opens");
+            VolumeServer::start(fd, image, takeover, Arc::new(Real), lease).expect("starts");
         self.server.insert(server)
     }
 
@@ -238,7 +246,7 @@ pub(crate) fn absent(path: &Path, needle: &[u8]) -> bool {
     !bytes
         .chunks(4096)
         .filter(|page| page.iter().any(|b| *b != 0))
-        .any(|page| page.windows(needle.len()).any(|w| w == needle))
+        .any(|page| page.windows(needle.len()).any(|w| w[0] == needle[0] && w == needle))
 }
 
 /// A page-aligned buffer for O_DIRECT.
