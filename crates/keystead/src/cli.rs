@@ -1,0 +1,362 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Data platform whose every byte depends on a key that its owner holds.
+#[derive(Debug, Parser)]
+#[command(name = "keystead", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The key-management server
+    #[command(subcommand)]
+    Kms(Role),
+    /// The data plane of one Region
+    #[command(subcommand)]
+    Node(Role),
+    /// The API
+    #[command(subcommand)]
+    Control(Role),
+    /// The keyless holder of mounts and processes
+    #[command(subcommand)]
+    Hold(Role),
+    /// Run all four roles on this machine
+    Dev(DevArgs),
+    /// Check what this machine lacks
+    Doctor,
+    /// Clusters
+    Cluster(ClusterArgs),
+    /// Try a key as the cluster's tenant role
+    Preflight(PreflightArgs),
+    /// What is wrong with a cluster, and the command that repairs it
+    Why(WhyArgs),
+    /// Key policies
+    Policy(PolicyArgs),
+    /// Encrypted volumes
+    Volume(VolumeArgs),
+    /// The trail of key use
+    Audit(AuditArgs),
+    /// Organizations (platform token)
+    Organization(OrganizationArgs),
+}
+
+/// A role.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// Run it until SIGTERM
+    Serve(ServeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Its TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// End when the supervisor ends
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+/// Where control is.
+#[derive(Debug, Args)]
+pub(crate) struct Api {
+    /// Address of the API
+    #[arg(
+        long,
+        env = "KEYSTEAD_API",
+        default_value = "http://127.0.0.1:7440",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) api: String,
+}
+
+/// How to answer.
+#[derive(Debug, Args)]
+pub(crate) struct Format {
+    /// Answer in JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct DevArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DevCommand>,
+    #[command(flatten)]
+    pub(crate) run: DevRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevRun {
+    #[command(flatten)]
+    pub(crate) folder: DevFolder,
+    /// Write shell exports here once every port answers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env: Option<PathBuf>,
+    /// Where control listens; port 0 picks a free one and keeps it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7440")]
+    pub(crate) control_listen: SocketAddr,
+    /// Where KMS listens; port 0 picks a free one and keeps it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    pub(crate) kms_listen: SocketAddr,
+    /// How long a frozen workload stays in memory
+    #[arg(long, value_name = "SPAN", default_value = "15m")]
+    pub(crate) evict_after: String,
+    /// How keys are held in memory: secret or mlock
+    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = ["secret", "mlock"])]
+    pub(crate) arena: String,
+    /// Serve although swap is on and not encrypted
+    #[arg(long)]
+    pub(crate) insecure_swap: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevFolder {
+    /// Where everything is kept [default: ~/.local/share/keystead]
+    #[arg(long, value_name = "DIR", env = "KEYSTEAD_DATA", hide_env_values = true)]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevCommand {
+    /// Stop everything that runs over a folder
+    Stop(DevFolder),
+    /// Stop, then delete the folder
+    Clean(DevFolder),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    #[command(subcommand)]
+    pub(crate) command: ClusterCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Make a cluster; it then waits for its owner's key
+    Create {
+        /// A DNS label
+        name: String,
+        /// Where it runs
+        #[arg(long)]
+        region: String,
+        /// Whose key: external
+        #[arg(long, value_parser = ["external"])]
+        encryption: String,
+        /// The workload
+        #[arg(long)]
+        template: Option<String>,
+        /// How long a frozen workload stays in memory, as 15m
+        #[arg(long, value_name = "SPAN")]
+        evict_after: Option<String>,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Every cluster of the organization
+    List {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// One cluster
+    Get {
+        /// Name or id
+        name: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Wait for a phase
+    Watch {
+        /// Name or id
+        name: String,
+        /// Creating, AwaitingKey, Provisioning, Starting, Ready, Frozen, Dead or Unknown
+        #[arg(long, value_name = "PHASE")]
+        until: String,
+        /// Give up after this long
+        #[arg(long, value_name = "SPAN", default_value = "60s")]
+        timeout: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Preflight, then tie the cluster to its owner's key, once and for all
+    Associate {
+        /// Name or id
+        name: String,
+        /// The key
+        #[arg(long = "key-arn", required = true, value_name = "ARN")]
+        key_arns: Vec<String>,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PreflightArgs {
+    /// Name or id of the cluster
+    pub(crate) name: String,
+    /// The key
+    #[arg(long = "key-arn", required = true, value_name = "ARN")]
+    pub(crate) key_arns: Vec<String>,
+    #[command(flatten)]
+    pub(crate) api: Api,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Name or id of the cluster
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    #[command(subcommand)]
+    pub(crate) command: PolicyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// The key policy that lets a cluster use its owner's key
+    Render {
+        /// Name or id of the cluster
+        name: String,
+        /// The key owner's account
+        #[arg(
+            long,
+            env = "KEYSTEAD_CUSTOMER_ACCOUNT",
+            value_name = "ACCOUNT",
+            hide_env_values = true
+        )]
+        customer_account: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VolumeArgs {
+    #[command(subcommand)]
+    pub(crate) command: VolumeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Volumes of a cluster
+    List {
+        /// Name or id of the cluster
+        cluster: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// One volume
+    Show {
+        /// Id of the volume
+        volume: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Make a new grant after the owner revoked the old one
+    Regrant {
+        /// Id of the volume
+        volume: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    #[command(subcommand)]
+    pub(crate) command: AuditCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// The last records of a trail
+    Tail {
+        #[command(flatten)]
+        trail: Trail,
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 20)]
+        lines: usize,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Verify a trail's chain, offline
+    Verify {
+        #[command(flatten)]
+        trail: Trail,
+        /// Heads kept elsewhere, one JSON object a line
+        #[arg(long, value_name = "FILE")]
+        heads: Vec<PathBuf>,
+        /// The trail's public key, 64 hexadecimal digits
+        #[arg(long, value_name = "HEX")]
+        public_key: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Trail {
+    /// Folder of the trail's segments [default: $KEYSTEAD_DATA/kms/trail]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OrganizationArgs {
+    #[command(subcommand)]
+    pub(crate) command: OrganizationCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrganizationCommand {
+    /// Make one; its owner's token is shown once
+    Create {
+        /// A DNS label
+        name: String,
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Every organization
+    List {
+        #[command(flatten)]
+        api: Api,
+        #[command(flatten)]
+        format: Format,
+    },
+}

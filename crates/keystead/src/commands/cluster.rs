@@ -1,0 +1,142 @@
+//! `keystead cluster`.
+
+use super::{client, json, or_dash, preflight, table};
+use crate::cli::{ClusterArgs, ClusterCommand};
+use crate::failure::Failure;
+use anyhow::Result;
+use keystead_control::client::Client;
+use keystead_control::wire::{ClusterView, CreateCluster, Phase};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Runs it.
+pub(crate) async fn run(args: ClusterArgs) -> Result<ExitCode> {
+    match args.command {
+        ClusterCommand::Create { name, region, encryption, template, evict_after, api, format } => {
+            let region = region.parse().map_err(|e| {
+                Failure::new(format!("`{region}` is no Region")).why(format!("{e}"))
+            })?;
+            let body = CreateCluster { name, region, encryption, template, evict_after };
+            show(&client(&api)?.create_cluster(&body).await?, format.json)?;
+        }
+        ClusterCommand::List { api, format } => list(client(&api)?.clusters().await?, format.json)?,
+        ClusterCommand::Get { name, api, format } => {
+            show(&client(&api)?.cluster(&name).await?, format.json)?;
+        }
+        ClusterCommand::Watch { name, until, timeout, api, format } => {
+            let view = watch(&client(&api)?, &name, phase(&until)?, span(&timeout)?).await?;
+            show(&view, format.json)?;
+        }
+        ClusterCommand::Associate { name, key_arns, api, format } => {
+            let client = client(&api)?;
+            let result = preflight::perform(&client, &name, &key_arns).await?;
+            if result.state != "passed" {
+                preflight::show(&result, format.json)?;
+                return Ok(ExitCode::FAILURE);
+            }
+            if !format.json {
+                preflight::show(&result, false)?;
+            }
+            show(&client.associate(&name, &key_arns).await?, format.json)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn watch(client: &Client, name: &str, until: Phase, limit: Duration) -> Result<ClusterView> {
+    let begun = Instant::now();
+    loop {
+        let left = limit.saturating_sub(begun.elapsed());
+        let view = client.watch(name, Some(until), left.min(Duration::from_secs(30))).await?;
+        if view.phase == until {
+            return Ok(view);
+        }
+        if begun.elapsed() >= limit {
+            return Err(Failure::new(format!("{name} is not {until} after {limit:?}"))
+                .why(format!("it is {}: {}", view.phase, view.message))
+                .fix(format!("keystead why {name}"))
+                .into());
+        }
+    }
+}
+
+fn phase(text: &str) -> Result<Phase> {
+    serde_json::from_value(text.into()).map_err(|_| {
+        Failure::new(format!("`{text}` is no phase"))
+            .fix("one of Creating, AwaitingKey, Provisioning, Starting, Ready, Frozen, Dead, Unknown")
+            .into()
+    })
+}
+
+fn span(text: &str) -> Result<Duration> {
+    let refuse =
+        || Failure::new(format!("`{text}` is no span")).fix("write it as 500ms, 60s or 5m");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
+    let count: u64 = text[..at].parse().map_err(|_| refuse())?;
+    let ms = match &text[at..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(refuse().into()),
+    };
+    Ok(Duration::from_millis(count.checked_mul(ms).ok_or_else(refuse)?))
+}
+
+fn list(clusters: Vec<ClusterView>, as_json: bool) -> Result<()> {
+    if as_json {
+        return json(&clusters);
+    }
+    let row = |c: ClusterView| {
+        [c.name, c.region.to_string(), c.phase.to_string(), or_dash(c.cause), c.message]
+    };
+    table(["NAME", "REGION", "PHASE", "CAUSE", "MESSAGE"], clusters.into_iter().map(row).collect());
+    Ok(())
+}
+
+fn show(view: &ClusterView, as_json: bool) -> Result<()> {
+    if as_json {
+        return json(view);
+    }
+    let keys: Vec<String> = view.key_arns.iter().map(ToString::to_string).collect();
+    println!("name         {} ({})", view.name, view.id);
+    println!("region       {}", view.region);
+    println!("phase        {}", view.phase);
+    if let Some(cause) = view.cause {
+        println!("cause        {cause}");
+    }
+    println!("message      {}", view.message);
+    println!("tenant role  {}", or_dash(view.tenant_role_arn.as_ref()));
+    println!(
+        "key          {}, held by: {}",
+        or_dash((!keys.is_empty()).then(|| keys.join(", "))),
+        view.key_held_by
+    );
+    println!("postgres     {}", or_dash(view.endpoints.postgres.as_ref()));
+    if let Some(at) = &view.evict_at {
+        println!("evicted at   {at}");
+    }
+    for condition in &view.conditions {
+        println!(
+            "  {:<16} {:<8} {} {}",
+            condition.kind, condition.status, condition.reason, condition.message
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_phases_are_read_or_refused() {
+        assert_eq!(span("60s").expect("a span"), Duration::from_secs(60));
+        assert_eq!(span("250ms").expect("a span"), Duration::from_millis(250));
+        for bad in ["", "60", "s", "1.5s", "99999999999999999999h"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+        assert_eq!(phase("Ready").expect("a phase"), Phase::Ready);
+        assert!(phase("ready").is_err());
+    }
+}

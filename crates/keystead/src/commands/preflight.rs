@@ -1,0 +1,70 @@
+//! `keystead preflight`: a node tries the key as the tenant role; each line is one check.
+
+use super::{client, json};
+use crate::cli::PreflightArgs;
+use crate::failure::Failure;
+use anyhow::Result;
+use keystead_control::client::Client;
+use keystead_control::wire::PreflightView;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_millis(150);
+
+/// Runs it.
+pub(crate) async fn run(args: PreflightArgs) -> Result<ExitCode> {
+    let result = perform(&client(&args.api)?, &args.name, &args.key_arns).await?;
+    show(&result, args.format.json)?;
+    Ok(if result.state == "passed" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks for one and waits for the node's word.
+pub(crate) async fn perform(
+    client: &Client,
+    name: &str,
+    key_arns: &[String],
+) -> Result<PreflightView> {
+    let begun = Instant::now();
+    let mut view = client.preflight(name, key_arns).await?;
+    while view.state == "pending" {
+        if begun.elapsed() > LIMIT {
+            return Err(Failure::new("the preflight has no result")
+                .why(format!("no node answered within {} s", LIMIT.as_secs()))
+                .fix(format!("keystead why {name}"))
+                .into());
+        }
+        tokio::time::sleep(EVERY).await;
+        view = client.preflight_result(name, &view.preflight).await?;
+    }
+    Ok(view)
+}
+
+/// The lines, and for a failed check the statement to add.
+pub(crate) fn show(view: &PreflightView, as_json: bool) -> Result<()> {
+    if as_json {
+        return json(view);
+    }
+    println!("preflight {} of {}: {}", view.preflight, view.key_arn, view.state);
+    for check in &view.checks {
+        let word = if check.ok { "ok  " } else { "FAIL" };
+        let detail = check.detail.as_deref().unwrap_or_default();
+        println!("  {word}  {:<36} {detail}", check.check);
+        if check.ok {
+            continue;
+        }
+        if let Some(cause) = check.cause {
+            println!("        cause: {cause}");
+        }
+        if let Some(sid) = &check.missing_statement {
+            println!("        missing statement: {sid}");
+        }
+        if let Some(fix) = &check.fix {
+            println!("        fix: {fix}");
+        }
+        if let Some(patch) = &check.patch {
+            println!("{}", serde_json::to_string_pretty(patch)?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! The data folder: `DIR/{VERSION, config, kms, control, node/<region>, hold, run, log}`. One
+//! supervisor a folder, by flock.
+
+use crate::failure::Failure;
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const VERSION: &str = "1\n";
+
+/// An open data folder, ours alone.
+pub(crate) struct Folder {
+    pub(crate) root: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Folder {
+    /// Makes what is missing and takes the lock.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let region = format!("node/{}", super::REGION);
+        make(root)?;
+        version(root)?;
+        for name in ["config", "kms", "control", "node", &region, "hold", "run", "log"] {
+            make(&root.join(name))?;
+        }
+        let lock = lock(root)?.ok_or_else(|| {
+            Failure::new(format!("{} is in use", root.display()))
+                .why("another `keystead dev` runs over it")
+                .fix(format!("keystead dev stop --data {}", root.display()))
+        })?;
+        write_private(&root.join("run/dev.pid"), &format!("{}\n", std::process::id()))?;
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    pub(crate) fn config(&self, name: &str) -> PathBuf {
+        self.root.join("config").join(name)
+    }
+    pub(crate) fn run(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(name)
+    }
+    pub(crate) fn log(&self) -> PathBuf {
+        self.root.join("log")
+    }
+    /// After an orderly stop nobody is to be found under the old id.
+    pub(crate) fn forget_supervisor(&self) {
+        let _ = fs::remove_file(self.run("dev.pid"));
+    }
+}
+
+/// The lock when it is free.
+pub(crate) fn lock(root: &Path) -> Result<Option<OwnedFd>> {
+    let path = root.join("run/dev.lock");
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
+        .with_context(|| format!("open {}", path.display()))?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(fd)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("lock {}", path.display())),
+    }
+}
+
+/// True when the folder is one of ours.
+pub(crate) fn is_ours(root: &Path) -> bool {
+    fs::read_to_string(root.join("VERSION")).is_ok_and(|v| v == VERSION)
+}
+
+fn version(root: &Path) -> Result<()> {
+    let path = root.join("VERSION");
+    match fs::read_to_string(&path) {
+        Ok(text) if text == VERSION => Ok(()),
+        Ok(text) => {
+            Err(Failure::new(format!("{} has layout version {}", root.display(), text.trim()))
+                .why("this build knows version 1")
+                .fix("use the build that wrote it, or another folder by --data DIR")
+                .into())
+        }
+        Err(_) if fs::read_dir(root)?.next().is_none() => write_private(&path, VERSION),
+        Err(_) => Err(Failure::new(format!("{} is not empty and not Keystead's", root.display()))
+            .fix("name an empty folder by --data DIR")
+            .into()),
+    }
+}
+
+fn make(path: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))
+}
+
+/// A whole file of mode 0600, or the old one: written aside and renamed into place.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let aside = path.with_extension("new");
+    let context = || format!("write {}", path.display());
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .with_context(context)?;
+    file.write_all(text.as_bytes()).with_context(context)?;
+    file.sync_all().with_context(context)?;
+    fs::rename(&aside, path).with_context(context)
+}

@@ -1,0 +1,96 @@
+//! `keystead dev`: the four roles on one machine, supervised.
+//!
+//! It holds no key and decides nothing: it writes settings and credentials, starts the roles,
+//! starts again what ended, and stops all of it in the order that loses nothing. Its own death
+//! ends kms, node and control; the holder and the workloads stay and are adopted by the next start.
+
+mod configs;
+mod env_file;
+mod folder;
+mod ports;
+mod role;
+mod secrets;
+mod stop;
+
+use crate::cli::{DevArgs, DevCommand, DevFolder, DevRun};
+use crate::failure::Failure;
+use anyhow::{Context, Result};
+use folder::Folder;
+use role::{Kept, Role};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The one Region that dev serves.
+pub(crate) const REGION: &str = "eu-central-1";
+/// The account that the tenant roles are made in.
+pub(crate) const PROVIDER: &str = "444455556666";
+/// The key owner's account.
+pub(crate) const CUSTOMER: &str = "111122223333";
+
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// `${XDG_DATA_HOME:-~/.local/share}/keystead`.
+pub(crate) fn default_folder() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/share");
+    std::env::var_os("XDG_DATA_HOME").map_or_else(home, PathBuf::from).join("keystead")
+}
+
+/// Runs dev, or one of its commands.
+pub(crate) fn run(args: DevArgs) -> Result<ExitCode> {
+    match args.command {
+        Some(DevCommand::Stop(folder)) => stop::stop(&path(&folder)?)?,
+        Some(DevCommand::Clean(folder)) => stop::clean(&path(&folder)?)?,
+        // Current-thread on purpose: children are told to end with the thread that made them, and
+        // this one lives as long as the process.
+        None => tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?
+            .block_on(supervise(args.run))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(folder: &DevFolder) -> Result<PathBuf> {
+    let data = folder.data.clone().unwrap_or_else(default_folder);
+    std::path::absolute(&data).with_context(|| format!("find {}", data.display()))
+}
+
+async fn supervise(args: DevRun) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let folder = Folder::open(&path(&args.folder)?)?;
+    let secrets = secrets::Secrets::load_or_make(&folder)?;
+    let adopted = role::find_holder(&folder);
+    let ports = ports::Ports::choose(&folder, args.control_listen, args.kms_listen)?;
+    configs::write(&folder, &secrets, &ports, &args)?;
+
+    let mut roles = Vec::new();
+    for role in Role::START_ORDER {
+        let adopt = if role == Role::Hold { adopted } else { None };
+        roles.push(Kept::start(role, &folder, adopt)?);
+    }
+    let ready = env_file::publish(&folder, &secrets, &ports, args.env.as_deref());
+    let outcome = tokio::select! {
+        ready = tokio::time::timeout(STARTS_WITHIN, ready) => match ready {
+            Ok(Ok(())) => {
+                println!("control  http://{}\nkms      http://{}\ndata     {}", ports.control, ports.kms, folder.root.display());
+                println!("up; SIGTERM or ctrl-c stops everything");
+                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+                Ok(())
+            }
+            Ok(Err(e)) => Err(e),
+            Err(_) => Err(Failure::new("the roles do not answer")
+                .why(format!("not every port answered within {} s", STARTS_WITHIN.as_secs()))
+                .fix(format!("read {}", folder.log().display()))
+                .into()),
+        },
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    role::stop_all(roles).await;
+    folder.forget_supervisor();
+    outcome
+}

@@ -1,0 +1,47 @@
+//! Ports: as asked, or free ones that a folder keeps.
+
+use super::folder::{Folder, write_private};
+use crate::failure::Failure;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+
+/// Where the roles listen.
+#[derive(Serialize, Deserialize, Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) control: SocketAddr,
+    pub(crate) kms: SocketAddr,
+}
+
+impl Ports {
+    /// Decides, checks that they are free, and keeps them in `DIR/run/ports.json`.
+    pub(crate) fn choose(folder: &Folder, control: SocketAddr, kms: SocketAddr) -> Result<Self> {
+        let path = folder.run("ports.json");
+        let kept: Option<Self> =
+            fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok());
+        // Both probes are held until both are chosen: else they may get one port.
+        let (control, first) = free("control", control, kept.map(|k| k.control))?;
+        let (kms, second) = free("kms", kms, kept.map(|k| k.kms))?;
+        drop((first, second));
+        let ports = Self { control, kms };
+        write_private(&path, &serde_json::to_string(&ports)?)?;
+        Ok(ports)
+    }
+}
+
+fn free(
+    role: &str,
+    asked: SocketAddr,
+    kept: Option<SocketAddr>,
+) -> Result<(SocketAddr, TcpListener)> {
+    let again = kept.filter(|k| asked.port() == 0 && k.ip() == asked.ip());
+    let probe = again.unwrap_or(asked);
+    let listener = TcpListener::bind(probe).map_err(|e| {
+        Failure::new(format!("{role} cannot listen on {probe}"))
+            .why(e.to_string())
+            .fix(format!("stop what listens there, or choose another by --{role}-listen"))
+    })?;
+    let address = listener.local_addr().context("read the chosen port")?;
+    Ok((address, listener))
+}

@@ -1,0 +1,93 @@
+//! The one printer of errors: what, why, fix.
+
+use keystead_control::client::ClientError;
+use std::fmt;
+
+/// An error that knows its repair.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    what: String,
+    why: Option<String>,
+    fix: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), why: None, fix: None }
+    }
+    pub(crate) fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+    pub(crate) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Prints to stderr.
+pub(crate) fn print(error: &anyhow::Error) {
+    eprint!("{}", render(error));
+}
+
+/// `error: what`, then `  why: …` once a cause, then `  fix: …`.
+pub(crate) fn render(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut fix = None;
+    for (depth, cause) in error.chain().enumerate() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            if depth > 0 {
+                text.push_str(&format!("  why: {failure}\n"));
+            }
+            if let Some(why) = &failure.why {
+                text.push_str(&format!("  why: {}\n", why.replace('\n', "\n       ")));
+            }
+            fix = fix.or_else(|| failure.fix.clone());
+            continue;
+        }
+        if depth > 0 {
+            text.push_str(&format!("  why: {cause}\n"));
+        }
+        if let Some(problem) = cause.downcast_ref::<ClientError>().and_then(ClientError::problem) {
+            if let Some(cause) = problem.cause {
+                text.push_str(&format!("  why: {cause}: {}\n", problem.title));
+            }
+            fix = fix.or_else(|| problem.fix.clone());
+        } else if matches!(cause.downcast_ref(), Some(ClientError::Transport(_))) {
+            fix = fix.or_else(|| {
+                Some("start it with `keystead dev`, or correct KEYSTEAD_API".to_owned())
+            });
+        }
+    }
+    if let Some(fix) = fix {
+        text.push_str(&format!("  fix: {}\n", fix.replace('\n', "\n       ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn what_why_and_fix_stand_in_their_lines() {
+        let inner: anyhow::Result<()> = Err(Failure::new("the port is taken")
+            .why("another process listens there")
+            .fix("stop it")
+            .into());
+        let error = inner.context("start control").expect_err("it failed");
+        assert_eq!(
+            render(&error),
+            "error: start control\n  why: the port is taken\n  why: another process listens there\n  fix: stop it\n"
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Starting a role: read its settings, say where logs go, run until SIGTERM.
+
+use crate::cli::ServeArgs;
+use anyhow::{Context, Result};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
+use std::process::ExitCode;
+
+/// The key-management server.
+pub(crate) fn kms(args: &ServeArgs) -> Result<ExitCode> {
+    begin(args)?;
+    anyhow::bail!("this build has no kms")
+}
+
+/// The data plane.
+pub(crate) fn node(args: &ServeArgs) -> Result<ExitCode> {
+    begin(args)?;
+    anyhow::bail!("this build has no node")
+}
+
+/// The API.
+pub(crate) fn control(args: &ServeArgs) -> Result<ExitCode> {
+    begin(args)?;
+    anyhow::bail!("this build has no control")
+}
+
+/// The holder. It leaves the supervisor's session: terminal signals and the supervisor's death do
+/// not reach it, nor the workloads under it.
+pub(crate) fn hold(args: &ServeArgs) -> Result<ExitCode> {
+    // Refused when it leads a group already, and then it has left.
+    let _ = setsid();
+    logs();
+    anyhow::bail!("this build has no hold")
+}
+
+fn begin(args: &ServeArgs) -> Result<()> {
+    logs();
+    if args.supervised {
+        // The supervisor is found again by its data folder, not by its children: whoever
+        // outlives it would hold the ports that its next start needs.
+        set_parent_process_death_signal(Some(Signal::KILL)).context("follow the supervisor")?;
+        if getppid().is_none_or(|p| p.is_init()) {
+            anyhow::bail!("the supervisor is gone");
+        }
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
+}
+
+/// To stderr, which the supervisor appends to `DIR/log`. `KEYSTEAD_LOG` chooses what.
+fn logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KEYSTEAD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+}
