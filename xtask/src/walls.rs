@@ -79,15 +79,15 @@ fn manifest_breaches(folder: &str, manifest: &toml::Table) -> Vec<String> {
     for table in tables {
         let names = manifest.get(table).and_then(toml::Value::as_table);
         for name in names.into_iter().flat_map(|t| t.keys()) {
-            if let Some(ours) = name.strip_prefix("keystead-") {
-                if !may.contains(&ours) {
-                    breaches.push(format!("{folder} imports {ours}"));
-                }
+            if let Some(ours) = name.strip_prefix("keystead-")
+                && !may.contains(&ours)
+            {
+                breaches.push(format!("{folder} imports {ours}"));
             }
-            if let Some((_, holders)) = CRYPTO.iter().find(|(c, _)| c == name) {
-                if !holders.contains(&folder) {
-                    breaches.push(format!("{folder} holds the crypto library {name}"));
-                }
+            if let Some((_, holders)) = CRYPTO.iter().find(|(c, _)| c == name)
+                && !holders.contains(&folder)
+            {
+                breaches.push(format!("{folder} holds the crypto library {name}"));
             }
             let pure = PURE.iter().find(|(p, _)| *p == folder).map_or(&[][..], |(_, no)| no);
             if table == "dependencies" && pure.contains(&name.as_str()) {
