@@ -1,0 +1,336 @@
+//! One World: `keystead dev` over a folder of its own on free ports, with the four roles as
+//! processes. One runs at a time on this machine; an orderly stop leaves nothing behind.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const LOCK: &str = "/tmp/keystead-kernel-test.lock";
+const STARTS_WITHIN: Duration = Duration::from_secs(40);
+const STOPS_WITHIN: Duration = Duration::from_secs(40);
+const TICK: Duration = Duration::from_millis(10);
+
+/// How a World differs from the default.
+#[derive(Default)]
+pub(crate) struct WorldOptions {
+    /// Where the node dials KMS instead.
+    pub(crate) node_kms_endpoint: Option<String>,
+    /// How long a frozen workload stays in memory.
+    pub(crate) evict_after: Option<String>,
+    /// How keys are held in memory.
+    #[allow(dead_code)] // for the proofs that search memory
+    pub(crate) arena: Option<String>,
+}
+
+/// The running roles.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    dev: Child,
+    env: HashMap<String, String>,
+    stopped: bool,
+    _alone: File,
+}
+
+impl World {
+    /// Starts one and waits until it can make clusters.
+    pub(crate) fn start(options: WorldOptions) -> Self {
+        Self::start_with(options, |_| {})
+    }
+
+    /// The same; `early` is called as soon as the addresses are known.
+    pub(crate) fn start_with(
+        options: WorldOptions,
+        early: impl for<'w> FnOnce(&'w (dyn for<'n> Fn(&'n str) -> &'w str + 'w)),
+    ) -> Self {
+        let alone = File::create(LOCK).expect("the lock file can be made");
+        flock(&alone, FlockOperation::LockExclusive).expect("the lock is granted");
+        let folder = tempfile::Builder::new().prefix("kst-").tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keystead"));
+        command
+            .args(["dev", "--control-listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(&data)
+            .arg("--env")
+            .arg(folder.path().join("env"))
+            .stdin(Stdio::null());
+        if let Some(span) = &options.evict_after {
+            command.args(["--evict-after", span]);
+        }
+        if let Some(arena) = &options.arena {
+            command.args(["--arena", arena]);
+        }
+        if let Some(endpoint) = &options.node_kms_endpoint {
+            command.env("KEYSTEAD__KMS__EU-CENTRAL-1", endpoint);
+        }
+        let log = File::create(folder.path().join("dev.log")).expect("the log can be made");
+        command.stdout(log.try_clone().expect("the log is shared")).stderr(log);
+        let dev = command.spawn().expect("dev starts");
+        let mut world = Self { folder, dev, env: HashMap::new(), stopped: false, _alone: alone };
+        let file = world.folder.path().join("env");
+        world.await_until(STARTS_WITHIN, "the env file", || file.exists().then_some(()));
+        world.env = read_env(&file);
+        early(&|name: &str| world.env(name));
+        world
+    }
+
+    /// A value of the env file.
+    pub(crate) fn env(&self, name: &str) -> &str {
+        self.env.get(name).unwrap_or_else(|| panic!("{name} is not in the env file"))
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The role's process now.
+    pub(crate) fn pid(&self, role: &str) -> i32 {
+        let path = self.data().join(format!("run/{role}.pid"));
+        let read = || fs::read_to_string(&path).ok()?.trim().parse().ok();
+        self.await_until(Duration::from_secs(5), role, read)
+    }
+
+    /// Waits until another process than `old` plays the role.
+    pub(crate) fn wait_for_new(&self, role: &str, old: i32, deadline: Duration) -> i32 {
+        self.await_until(deadline, &format!("a new {role}"), || {
+            let pid = self.pid(role);
+            (pid != old && alive(pid)).then_some(pid)
+        })
+    }
+
+    /// Kills the role and keeps it down until the guard is dropped.
+    pub(crate) fn hold_down(&self, role: &str) -> HeldDown {
+        let supervisor = self.dev.id().cast_signed();
+        signal(supervisor, Signal::STOP);
+        let guard = HeldDown { supervisor };
+        let pid = self.pid(role);
+        signal(pid, Signal::KILL);
+        self.await_until(Duration::from_secs(5), "the killed role's end", || {
+            (!alive(pid)).then_some(())
+        });
+        guard
+    }
+
+    /// The command line, as the operator.
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_keystead"))
+            .args(args)
+            .envs(&self.env)
+            .output()
+            .expect("the command line runs")
+    }
+
+    /// The same, and it must succeed; answers stdout.
+    pub(crate) fn cli_ok(&self, args: &[&str]) -> String {
+        let out = self.cli(args);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            out.status.success(),
+            "keystead {args:?}: {}\n{text}{}\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr),
+            self.log_tails()
+        );
+        text
+    }
+
+    /// The same, read as JSON.
+    pub(crate) fn cli_json(&self, args: &[&str]) -> Value {
+        let text = self.cli_ok(args);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    }
+
+    /// The last lines of each role's log.
+    pub(crate) fn log_tails(&self) -> String {
+        let mut text = tail("dev", &self.folder.path().join("dev.log"));
+        for role in ["kms", "hold", "control", "node"] {
+            text.push_str(&tail(role, &self.data().join(format!("log/{role}.log"))));
+        }
+        text
+    }
+
+    /// Every request id in the trail.
+    pub(crate) fn trail_request_ids(&self) -> HashSet<String> {
+        let mut ids = HashSet::new();
+        for entry in fs::read_dir(self.trail()).expect("the trail is readable").flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            for record in text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()) {
+                ids.extend(record["requestID"].as_str().map(str::to_owned));
+            }
+        }
+        ids
+    }
+
+    /// `keystead audit verify` with the node's heads.
+    pub(crate) fn audit_verify(&self) -> Output {
+        let trail = self.trail().display().to_string();
+        let heads = self.data().join("node/eu-central-1/heads.jsonl").display().to_string();
+        self.cli(&["audit", "verify", "--dir", &trail, "--heads", &heads])
+    }
+
+    fn trail(&self) -> PathBuf {
+        self.data().join("kms/trail")
+    }
+
+    /// Orderly stop; nothing may be left.
+    pub(crate) fn stop(mut self) {
+        self.end();
+        let left = self.left();
+        assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
+    }
+
+    fn end(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.stopped = true;
+        let supervisor = self.dev.id().cast_signed();
+        signal(supervisor, Signal::CONT);
+        signal(supervisor, Signal::TERM);
+        let begun = Instant::now();
+        while matches!(self.dev.try_wait(), Ok(None)) {
+            if begun.elapsed() > STOPS_WITHIN {
+                let _ = self.dev.kill();
+                let _ = self.dev.wait();
+                break;
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Processes, mounts, loops and cgroups of this World that are still there.
+    fn left(&self) -> Vec<String> {
+        let mark = self.folder.path().display().to_string();
+        let mut left = Vec::new();
+        for entry in fs::read_dir("/proc").expect("/proc is readable").flatten() {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let own = entry.file_name().to_string_lossy() == std::process::id().to_string();
+            if !own && command.contains(&mark) {
+                left.push(format!("process {}: {command}", entry.file_name().to_string_lossy()));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        left.extend(mounts.lines().filter(|l| l.contains(&mark)).map(|l| format!("mount {l}")));
+        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+            let file =
+                fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+            if file.contains(&mark) {
+                left.push(format!("loop {}: {file}", entry.path().display()));
+            }
+        }
+        let config = fs::read_to_string(self.data().join("config/hold.toml")).unwrap_or_default();
+        let prefix = config.lines().find_map(|l| l.strip_prefix("cgroup_prefix = "));
+        if let Some(prefix) = prefix.map(|p| p.trim_matches('"')) {
+            groups(Path::new("/sys/fs/cgroup"), prefix, 3, &mut left);
+        }
+        left
+    }
+
+    fn await_until<T>(&self, limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
+        let begun = Instant::now();
+        loop {
+            if let Some(value) = get() {
+                return value;
+            }
+            assert!(begun.elapsed() < limit, "no {what} within {limit:?}\n{}", self.log_tails());
+            thread::sleep(TICK);
+        }
+    }
+}
+
+/// A panicking test stops its World too: a parked volume would hang the machine.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.end();
+        let stop = ["dev", "stop", "--data"];
+        let _ = Command::new(env!("CARGO_BIN_EXE_keystead")).args(stop).arg(self.data()).output();
+    }
+}
+
+/// A role that stays down.
+pub(crate) struct HeldDown {
+    supervisor: i32,
+}
+
+impl Drop for HeldDown {
+    fn drop(&mut self) {
+        signal(self.supervisor, Signal::CONT);
+    }
+}
+
+/// A small generator whose seed is printed, so that a run can be repeated.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// From KEYSTEAD_SEED, else a fresh one.
+    pub(crate) fn from_environment() -> Self {
+        let seed = std::env::var("KEYSTEAD_SEED").ok().and_then(|s| s.parse().ok());
+        let seed = seed.unwrap_or_else(|| {
+            let bytes =
+                fs::read("/proc/sys/kernel/random/uuid").expect("the kernel has randomness");
+            bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        });
+        eprintln!("KEYSTEAD_SEED={seed}");
+        Self(seed.max(1))
+    }
+
+    /// One of `0..n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Not gone, and no zombie that its stopped parent has yet to reap.
+fn alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| !s.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+fn read_env(file: &Path) -> HashMap<String, String> {
+    let text = fs::read_to_string(file).expect("the env file is readable");
+    let pair = |line: &str| {
+        let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
+        Some((name.to_owned(), value.trim_matches('\'').to_owned()))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+fn tail(name: &str, file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = &lines[lines.len().saturating_sub(30)..];
+    format!("--- {name}\n{}\n", last.join("\n"))
+}
+
+fn groups(folder: &Path, prefix: &str, depth: u32, left: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.path().is_dir() {
+            continue;
+        }
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            left.push(format!("cgroup {}", entry.path().display()));
+        } else if depth > 0 {
+            groups(&entry.path(), prefix, depth - 1, left);
+        }
+    }
+}
