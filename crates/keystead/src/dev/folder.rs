@@ -109,3 +109,25 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     file.sync_all().with_context(context)?;
     fs::rename(&aside, path).with_context(context)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_folder_has_one_supervisor_and_one_layout() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let root = outer.path().join("data");
+        let first = Folder::open(&root).expect("it opens");
+        assert!(is_ours(&root));
+        assert_eq!(fs::metadata(&root).expect("it is there").mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(root.join("VERSION")).expect("it is there").mode() & 0o777, 0o600);
+        assert!(Folder::open(&root).is_err(), "a second supervisor was let in");
+        drop(first);
+        drop(Folder::open(&root).expect("it opens again"));
+        fs::write(root.join("VERSION"), "2\n").expect("written");
+        assert!(Folder::open(&root).is_err(), "a newer layout was opened");
+        assert!(Folder::open(Path::new("/usr")).is_err(), "a foreign folder was taken");
+    }
+}

@@ -45,3 +45,21 @@ fn free(
     let address = listener.local_addr().context("read the chosen port")?;
     Ok((address, listener))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_kept_and_a_taken_one_is_refused() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let folder = Folder::open(&outer.path().join("data")).expect("it opens");
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let first = Ports::choose(&folder, any, any).expect("free ports");
+        assert_ne!(first.control, first.kms);
+        let again = Ports::choose(&folder, any, any).expect("the same ports");
+        assert_eq!((first.control, first.kms), (again.control, again.kms));
+        let _taken = TcpListener::bind(first.kms).expect("it is free");
+        assert!(Ports::choose(&folder, any, any).is_err());
+    }
+}
