@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Set in the process that is to be `hold`: its configuration file.
+/// Set in the process that is to be `hold`: the folder of the test.
 const HOLD: &str = "KEYSTEAD_TEST_HOLD";
 const DEADLINE: Duration = Duration::from_millis(400);
 
@@ -39,8 +39,11 @@ fn key() -> XtsKey {
 /// Not a test of its own: the process that the test below starts.
 #[test]
 fn serves_when_asked_by_the_test_below() {
-    if let Some(config) = std::env::var_os(HOLD) {
-        let config = HoldConfig::load(Path::new(&config)).expect("a configuration");
+    if let Some(folder) = std::env::var_os(HOLD) {
+        let folder = Path::new(&folder);
+        let cgroup_prefix = format!("kst-{}", std::process::id());
+        let (socket, data) = (folder.join("hold.sock"), folder.join("hold"));
+        let config = HoldConfig { socket, data, cgroup_prefix };
         keystead_node::hold::serve(config).expect("serves");
     }
 }
@@ -61,16 +64,10 @@ impl Rig {
     fn new() -> Self {
         let prefix = format!("kst-{}-", std::process::id());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder");
-        let (socket, config) = (dir.path().join("hold.sock"), dir.path().join("hold.toml"));
-        let data = dir.path().join("hold");
-        let text = format!(
-            "socket = {socket:?}\ndata = {data:?}\ncgroup_prefix = \"kst-{}\"\n",
-            std::process::id()
-        );
-        std::fs::write(&config, text).expect("writes");
+        let socket = dir.path().join("hold.sock");
         let mut hold = Command::new(std::env::current_exe().expect("own path"))
             .args(["hold::serves_when_asked_by_the_test_below", "--exact", "--nocapture"])
-            .env(HOLD, &config)
+            .env(HOLD, dir.path())
             .stdin(Stdio::null())
             .spawn()
             .expect("starts");
