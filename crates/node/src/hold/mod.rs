@@ -1,3 +1,188 @@
-//! Hold.
-#[allow(dead_code)]
+//! `keystead hold serve`: the process that outlives the node.
+//!
+//! It owns what must not go when a node process goes: the /dev/fuse descriptors, the FUSE mounts
+//! over files, loop devices, ext4 mounts, control groups and the workload's processes, all in a
+//! mount namespace of its own. A node asks for them over a unix socket (see [`wire`]); the next
+//! node process is handed the same descriptors, and the workload notices nothing.
+//!
+//! It holds no key, reads no image, talks to no network, and decides one thing by itself: when the
+//! node has not said for ten seconds that it lives, every workload is frozen. Its state is in
+//! memory and in the kernel; when hold dies, its workloads die with it (PR_SET_PDEATHSIG) and its
+//! mounts with its namespace, and its successor sweeps what is left.
+
+mod cluster;
+mod disk;
+mod fifreeze;
+mod remove;
+mod server;
+mod spawn;
+mod sweep;
 pub(crate) mod wire;
+mod workload;
+
+use crate::cgroup::Roots;
+use crate::time::boot;
+pub use cluster::mount_point;
+use cluster::{DISKS, Place};
+use rustix::fs::{FlockOperation, Mode};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use server::Hold;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The orderly end may take this long, then what is left is evicted.
+const END: Duration = Duration::from_secs(20);
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// What hold is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HoldConfig {
+    /// Where it listens; made with mode 0600.
+    pub socket: PathBuf,
+    /// Its own folder; made when missing, one process at a time.
+    pub data: PathBuf,
+    /// Folder of its groups in the cgroup hierarchies: one word.
+    pub cgroup_prefix: String,
+}
+
+/// Why hold does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// Another hold serves this folder.
+    #[error("another hold process has {}", .0.display())]
+    Taken(PathBuf),
+    /// A setting that cannot be used.
+    #[error("{0}")]
+    Setting(String),
+    /// The system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was done.
+        what: &'static str,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> HoldError {
+    move |source| HoldError::System { what, source: source.into() }
+}
+
+/// Serves until SIGTERM or SIGINT, then detaches everything, or evicts what does not detach in
+/// time. To be called on the main thread before any other thread is started: the mount namespace
+/// and the blocked signals are this thread's and those that it starts.
+pub fn serve(config: HoldConfig) -> Result<(), HoldError> {
+    check(&config)?;
+    spawn::block_stop_signals().map_err(system("block signals"))?;
+    let lock = open_folder(&config.data)?;
+    harden()?;
+    own_namespace()?;
+    let place = Place {
+        roots: Roots::find()
+            .map_err(|e| HoldError::System { what: "find cgroups", source: io::Error::other(e) })?,
+        nursery: spawn::Nursery::start().map_err(system("start a thread"))?,
+        data: config.data.clone(),
+        prefix: config.cgroup_prefix.clone(),
+    };
+    let leftovers = sweep::sweep(&place);
+    let hold = Hold::new(place);
+    let listener = listen(&config.socket)?;
+    background(&hold, "watchdog", |hold| {
+        let mut tripped = false;
+        loop {
+            tripped = hold.watch(boot(), tripped);
+            std::thread::sleep(WATCH_EVERY);
+        }
+    })?;
+    background(&hold, "listen", move |hold| hold.serve(&listener))?;
+    tracing::info!(socket = %config.socket.display(), leftovers, "hold serves");
+    spawn::wait_for_stop();
+    let _ = std::fs::remove_file(&config.socket);
+    hold.end(END);
+    hold.place.roots.remove_prefix(&config.cgroup_prefix);
+    drop(lock);
+    Ok(())
+}
+
+fn check(config: &HoldConfig) -> Result<(), HoldError> {
+    let prefix = &config.cgroup_prefix;
+    let word = (1..=63).contains(&prefix.len())
+        && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if !word {
+        return Err(HoldError::Setting(format!("`{prefix}` is no name of a cgroup folder")));
+    }
+    for path in [&config.socket, &config.data] {
+        if !path.is_absolute() || path.starts_with(DISKS) {
+            let message = format!("{} must be absolute and not below {DISKS}", path.display());
+            return Err(HoldError::Setting(message));
+        }
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(HoldError::Setting("hold mounts and needs to run as root".to_owned()));
+    }
+    Ok(())
+}
+
+/// The folder, locked for the life of this process.
+fn open_folder(data: &Path) -> Result<File, HoldError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(data).map_err(system("make hold's folder"))?;
+    let path = data.join("lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let lock = options.open(&path).map_err(system("open the lock file"))?;
+    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| HoldError::Taken(data.to_owned()))?;
+    builder.create(data.join("fuse")).map_err(system("make hold's folder"))?;
+    Ok(lock)
+}
+
+/// No core dump, no ptrace: passwords pass through pipes here.
+fn harden() -> Result<(), HoldError> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(system("forbid core dumps"))?;
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, none).map_err(system("forbid core dumps"))
+}
+
+/// A mount namespace of our own, from which nothing reaches the host's, and the folder of disks.
+fn own_namespace() -> Result<(), HoldError> {
+    std::fs::create_dir_all(DISKS).map_err(system("make the folder of disks"))?;
+    spawn::unshare_mounts().map_err(system("unshare mounts"))?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(system("make mounts private"))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    rustix::mount::mount(c"keystead", DISKS, c"tmpfs", flags, c"mode=755,size=1m")
+        .map_err(system("mount the folder of disks"))
+}
+
+/// The socket, 0600 from its first moment.
+fn listen(socket: &Path) -> Result<UnixListener, HoldError> {
+    // The folder's lock is ours: who bound it before is gone.
+    match std::fs::remove_file(socket) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(system("remove the socket")(e));
+        }
+        _ => {}
+    }
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(socket);
+    rustix::process::umask(before);
+    bound.map_err(system("bind the socket"))
+}
+
+fn background(
+    hold: &Arc<Hold>,
+    name: &str,
+    run: impl FnOnce(Arc<Hold>) + Send + 'static,
+) -> Result<(), HoldError> {
+    let hold = hold.clone();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || run(hold)).map(drop).map_err(system("start a thread"))
+}

@@ -5,6 +5,7 @@
 //! kernel, as an attach whose gate is closed, holds up no other. To be used from threads that may
 //! block.
 
+pub use crate::hold::mount_point;
 use crate::hold::wire::{self, Answer, FrameError, Reply, Request};
 pub use crate::hold::wire::{
     Attach, Attached, ClusterHeld, Ended, EvictReport, ExitReport, Fault, FaultKind, Fifreeze,
