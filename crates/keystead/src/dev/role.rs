@@ -39,11 +39,12 @@ impl Role {
         }
     }
 
-    /// The node detaches volumes and needs the holder; together they stay within 30 s.
+    /// The node detaches volumes and needs the holder; what it leaves, the holder detaches.
     fn stops_within(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Node => 15,
-            Self::Hold => 8,
+            Self::Node => 12,
+            // It takes 20 s at most by itself, and killed it would leave mounts behind.
+            Self::Hold => 24,
             Self::Control | Self::Kms => 3,
         })
     }

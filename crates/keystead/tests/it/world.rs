@@ -33,8 +33,10 @@ pub(crate) struct WorldOptions {
 pub(crate) struct World {
     folder: tempfile::TempDir,
     dev: Child,
+    options: WorldOptions,
     env: HashMap<String, String>,
     stopped: bool,
+    loops: HashSet<String>,
     _alone: File,
 }
 
@@ -52,33 +54,34 @@ impl World {
         let alone = File::create(LOCK).expect("the lock file can be made");
         flock(&alone, FlockOperation::LockExclusive).expect("the lock is granted");
         let folder = tempfile::Builder::new().prefix("kst-").tempdir().expect("a temporary folder");
-        let data = folder.path().join("data");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keystead"));
-        command
-            .args(["dev", "--control-listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0"])
-            .arg("--data")
-            .arg(&data)
-            .arg("--env")
-            .arg(folder.path().join("env"))
-            .stdin(Stdio::null());
-        if let Some(span) = &options.evict_after {
-            command.args(["--evict-after", span]);
-        }
-        if let Some(arena) = &options.arena {
-            command.args(["--arena", arena]);
-        }
-        if let Some(endpoint) = &options.node_kms_endpoint {
-            command.env("KEYSTEAD__KMS__EU-CENTRAL-1", endpoint);
-        }
-        let log = File::create(folder.path().join("dev.log")).expect("the log can be made");
-        command.stdout(log.try_clone().expect("the log is shared")).stderr(log);
-        let dev = command.spawn().expect("dev starts");
-        let mut world = Self { folder, dev, env: HashMap::new(), stopped: false, _alone: alone };
-        let file = world.folder.path().join("env");
-        world.await_until(STARTS_WITHIN, "the env file", || file.exists().then_some(()));
-        world.env = read_env(&file);
+        let dev = spawn_dev(folder.path(), &options);
+        let mut world = Self {
+            folder,
+            dev,
+            options,
+            env: HashMap::new(),
+            stopped: false,
+            loops: loops(),
+            _alone: alone,
+        };
+        world.read_env();
         early(&|name: &str| world.env(name));
         world
+    }
+
+    fn read_env(&mut self) {
+        let file = self.folder.path().join("env");
+        self.await_until(STARTS_WITHIN, "env file", || file.exists().then_some(()));
+        self.env = read_env(&file);
+    }
+
+    /// Kills the supervisor and starts it again over the same folder.
+    pub(crate) fn kill_supervisor(&mut self) {
+        self.dev.kill().expect("the supervisor is killed");
+        self.dev.wait().expect("the supervisor is reaped");
+        fs::remove_file(self.folder.path().join("env")).expect("the env file was there");
+        self.dev = spawn_dev(self.folder.path(), &self.options);
+        self.read_env();
     }
 
     /// A value of the env file.
@@ -220,13 +223,9 @@ impl World {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         left.extend(mounts.lines().filter(|l| l.contains(&mark)).map(|l| format!("mount {l}")));
-        for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-            let file =
-                fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-            if file.contains(&mark) {
-                left.push(format!("loop {}: {file}", entry.path().display()));
-            }
-        }
+        // The kernel shows the backing file of a loop in another mount namespace as `/`: what is
+        // new since the start is ours, for one World runs at a time.
+        left.extend(loops().difference(&self.loops).map(|name| format!("loop device {name}")));
         let config = fs::read_to_string(self.data().join("config/hold.toml")).unwrap_or_default();
         let prefix = config.lines().find_map(|l| l.strip_prefix("cgroup_prefix = "));
         if let Some(prefix) = prefix.map(|p| p.trim_matches('"')) {
@@ -245,6 +244,30 @@ impl World {
             thread::sleep(TICK);
         }
     }
+}
+
+fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keystead"));
+    command
+        .args(["dev", "--control-listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0"])
+        .arg("--data")
+        .arg(folder.join("data"))
+        .arg("--env")
+        .arg(folder.join("env"))
+        .stdin(Stdio::null());
+    if let Some(span) = &options.evict_after {
+        command.args(["--evict-after", span]);
+    }
+    if let Some(arena) = &options.arena {
+        command.args(["--arena", arena]);
+    }
+    if let Some(endpoint) = &options.node_kms_endpoint {
+        command.env("KEYSTEAD__KMS__EU-CENTRAL-1", endpoint);
+    }
+    let log = File::options().create(true).append(true).open(folder.join("dev.log"));
+    let log = log.expect("the log can be opened");
+    command.stdout(log.try_clone().expect("the log is shared")).stderr(log);
+    command.spawn().expect("dev starts")
 }
 
 /// A panicking test stops its World too: a parked volume would hang the machine.
@@ -292,6 +315,15 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0 % n.max(1)
     }
+}
+
+/// Loop devices in use.
+fn loops() -> HashSet<String> {
+    let used = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        entry.path().join("loop/backing_file").exists().then_some(name)
+    };
+    fs::read_dir("/sys/block").into_iter().flatten().flatten().filter_map(used).collect()
 }
 
 fn signal(pid: i32, signal: Signal) {
