@@ -2,7 +2,9 @@
 
 use crate::cli::ServeArgs;
 use anyhow::{Context, Result};
+use keystead_node::hold::HoldConfig;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The key-management server.
@@ -23,13 +25,28 @@ pub(crate) fn control(args: &ServeArgs) -> Result<ExitCode> {
     anyhow::bail!("this build has no control")
 }
 
+/// The holder's file.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldFile {
+    socket: PathBuf,
+    data: PathBuf,
+    cgroup_prefix: String,
+}
+
 /// The holder. It leaves the supervisor's session: terminal signals and the supervisor's death do
 /// not reach it, nor the workloads under it.
 pub(crate) fn hold(args: &ServeArgs) -> Result<ExitCode> {
     // Refused when it leads a group already, and then it has left.
     let _ = setsid();
     logs();
-    anyhow::bail!("this build has no hold")
+    let text = std::fs::read_to_string(&args.config)
+        .with_context(|| format!("read {}", args.config.display()))?;
+    let file: HoldFile =
+        toml::from_str(&text).with_context(|| format!("read {}", args.config.display()))?;
+    let HoldFile { socket, data, cgroup_prefix } = file;
+    keystead_node::hold::serve(HoldConfig { socket, data, cgroup_prefix }).context("serve hold")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn begin(args: &ServeArgs) -> Result<()> {
@@ -45,6 +62,7 @@ fn begin(args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
+#[expect(dead_code, reason = "kms, node and control are wired when their servers are there")]
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
 }
