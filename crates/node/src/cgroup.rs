@@ -125,9 +125,10 @@ impl Group {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
-    /// SIGKILL to every task of the group, frozen or not; not waited for.
+    /// SIGKILL to every task of the group, frozen or not; not waited for. A group that is not
+    /// there has none.
     pub(crate) fn kill(&self) -> Result<(), CgroupError> {
-        self.write("cgroup.kill", "1")
+        if self.v2.exists() { self.write("cgroup.kill", "1") } else { Ok(()) }
     }
 
     /// Some task lives in it. A group that is not there has none.

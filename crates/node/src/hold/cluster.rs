@@ -62,6 +62,8 @@ pub(crate) struct Cluster {
 pub(crate) struct Inner {
     pub(crate) frozen: bool,
     pub(crate) gone: bool,
+    /// Nothing is left of it.
+    pub(crate) over: bool,
     pub(crate) volumes: BTreeMap<VolumeId, Volume>,
     pub(crate) processes: Vec<Spawned>,
     /// Everything that was forked into the group and may still live, helpers too: a child enters

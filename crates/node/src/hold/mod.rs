@@ -28,7 +28,7 @@ use rustix::fs::{FlockOperation, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use server::Hold;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -74,21 +74,21 @@ fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> HoldError
 }
 
 /// Serves until SIGTERM or SIGINT, then detaches everything, or evicts what does not detach in
-/// time. To be called on the main thread before any other thread is started: the mount namespace
-/// and the blocked signals are this thread's and those that it starts.
+/// time. To be called before other threads are started: the mount namespace is this thread's and
+/// those that it starts, and all other threads of the process stay outside.
 pub fn serve(config: HoldConfig) -> Result<(), HoldError> {
     check(&config)?;
-    spawn::block_stop_signals().map_err(system("block signals"))?;
+    let mut stop = spawn::catch_stop_signals().map_err(system("catch signals"))?;
     let lock = open_folder(&config.data)?;
     harden()?;
     own_namespace()?;
-    let place = Place {
+    let place = Arc::new(Place {
         roots: Roots::find()
             .map_err(|e| HoldError::System { what: "find cgroups", source: io::Error::other(e) })?,
         nursery: spawn::Nursery::start().map_err(system("start a thread"))?,
         data: config.data.clone(),
         prefix: config.cgroup_prefix.clone(),
-    };
+    });
     let leftovers = sweep::sweep(&place);
     let hold = Hold::new(place);
     let listener = listen(&config.socket)?;
@@ -101,7 +101,7 @@ pub fn serve(config: HoldConfig) -> Result<(), HoldError> {
     })?;
     background(&hold, "listen", move |hold| hold.serve(&listener))?;
     tracing::info!(socket = %config.socket.display(), leftovers, "hold serves");
-    spawn::wait_for_stop();
+    stop.read_exact(&mut [0]).map_err(system("wait for a signal"))?;
     let _ = std::fs::remove_file(&config.socket);
     hold.end(END);
     hold.place.roots.remove_prefix(&config.cgroup_prefix);

@@ -81,7 +81,7 @@ impl Cluster {
         })
     }
 
-    /// The orderly end of processes and volumes. True result: nothing is left.
+    /// The orderly end of processes and volumes.
     pub(crate) fn detach(self: &Arc<Self>, deadline: Duration) -> Result<(), Fault> {
         let start = Instant::now();
         self.stop(deadline / 2)?;
@@ -109,7 +109,9 @@ impl Cluster {
             // From here on the cluster is not there; who comes makes a new one.
             self.lock().gone = true;
             self.wake();
-            self.group.remove(deadline).map_err(|e| kernel("remove the cgroup", e))
+            self.group.remove(deadline).map_err(|e| kernel("remove the cgroup", e))?;
+            self.lock().over = true;
+            Ok(())
         } else {
             Err(kernel("detach", left.join("; ")))
         }
@@ -172,6 +174,7 @@ impl Cluster {
         {
             left.push(error.to_string());
         }
+        self.lock().over = left.is_empty();
         EvictReport { took_ms: millis_since(start), left, caches_dropped }
     }
 

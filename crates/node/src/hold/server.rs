@@ -27,9 +27,9 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    pub(crate) fn new(place: Place) -> Arc<Self> {
+    pub(crate) fn new(place: Arc<Place>) -> Arc<Self> {
         Arc::new(Self {
-            place: Arc::new(place),
+            place,
             incarnation: uuid::Uuid::now_v7().to_string(),
             clusters: Mutex::default(),
             alive: Mutex::default(),
@@ -37,8 +37,11 @@ impl Hold {
         })
     }
 
+    /// The clusters; those that are over are forgotten on the way.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Arc<Cluster>>> {
-        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut clusters = self.clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.retain(|_, cluster| !cluster.lock().over);
+        clusters
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Cluster>> {
@@ -62,13 +65,6 @@ impl Hold {
         let made = Cluster::new(self.place.clone(), id.clone())?;
         clusters.insert(id.clone(), made.clone());
         Ok(made)
-    }
-
-    fn forget(&self, cluster: &Arc<Cluster>) {
-        let mut clusters = self.lock();
-        if clusters.get(&cluster.id).is_some_and(|c| Arc::ptr_eq(c, cluster)) {
-            clusters.remove(&cluster.id);
-        }
     }
 
     /// The watchdog's round: true when it froze, or had frozen before.
@@ -179,9 +175,11 @@ impl Hold {
             }
             Request::Evict { cluster } => Answer::Evict(self.evict(&cluster)),
             Request::Detach { cluster, deadline_ms } => {
-                let known = self.get(&cluster)?;
-                known.detach(ms(deadline_ms))?;
-                self.forget(&known);
+                // One that hold does not have is detached already.
+                match self.get(&cluster) {
+                    Ok(known) => known.detach(ms(deadline_ms))?,
+                    Err(_) => return Ok((Answer::Done, None)),
+                }
                 Answer::Done
             }
             Request::Alive { until } => {
@@ -199,9 +197,7 @@ impl Hold {
             return wire::EvictReport { took_ms: 0, left: vec![], caches_dropped: false };
         };
         let report = cluster.evict();
-        if report.left.is_empty() {
-            self.forget(&cluster);
-        } else {
+        if !report.left.is_empty() {
             tracing::error!(cluster = %id, left = ?report.left, "an eviction left something");
         }
         report
@@ -214,9 +210,8 @@ impl Hold {
             .into_iter()
             .map(|cluster| {
                 let hold = self.clone();
-                std::thread::spawn(move || match cluster.detach(deadline) {
-                    Ok(()) => hold.forget(&cluster),
-                    Err(error) => {
+                std::thread::spawn(move || {
+                    if let Err(error) = cluster.detach(deadline) {
                         tracing::warn!(cluster = %cluster.id, %error, "evicted instead");
                         hold.evict(&cluster.id);
                     }

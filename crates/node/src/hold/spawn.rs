@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -379,31 +380,40 @@ impl Launch<'_> {
     }
 }
 
-/// Blocks SIGTERM and SIGINT for this thread and all that it starts; [`wait_for_stop`] takes them.
-pub(crate) fn block_stop_signals() -> io::Result<()> {
-    let set = stop_signals();
-    // SAFETY: the set is initialised; no old set is asked for.
-    let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
-    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
-}
+/// Where the signal handler writes; -1 before there is a pipe.
+static STOP_PIPE: AtomicI32 = AtomicI32::new(-1);
 
-/// Waits for SIGTERM or SIGINT.
-pub(crate) fn wait_for_stop() {
-    let set = stop_signals();
-    let mut got = 0;
-    // SAFETY: both pointers are to live objects of this frame.
-    unsafe { libc::sigwait(&set, &mut got) };
-}
-
-fn stop_signals() -> libc::sigset_t {
-    // SAFETY: sigemptyset initialises the zeroed set; the numbers are valid.
+extern "C" fn tell_stop(_: libc::c_int) {
+    let saved = errno();
+    // SAFETY: write(2) is async-signal-safe; one byte of a static; a full pipe is fine. errno is
+    // the interrupted thread's and is put back.
     unsafe {
-        let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, libc::SIGTERM);
-        libc::sigaddset(&mut set, libc::SIGINT);
-        set
+        libc::write(STOP_PIPE.load(Ordering::SeqCst), c"s".as_ptr().cast(), 1);
+        *libc::__errno_location() = saved;
     }
+}
+
+/// SIGTERM and SIGINT from now on reach whoever reads the pipe, whichever thread they hit.
+pub(crate) fn catch_stop_signals() -> io::Result<File> {
+    let flags = rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK;
+    let (read, write) = rustix::pipe::pipe_with(flags)?;
+    rustix::io::ioctl_fionbio(&read, false)?;
+    // Never closed: the handler lives as long as the process.
+    STOP_PIPE.store(write.into_raw_fd(), Ordering::SeqCst);
+    // SAFETY: a zeroed sigaction with a handler and an empty mask is a valid one; the handler does
+    // async-signal-safe things only.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = tell_stop as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigemptyset(&mut action.sa_mask);
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            if libc::sigaction(signal, &action, std::ptr::null_mut()) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+    }
+    Ok(File::from(read))
 }
 
 /// Moves this thread, and all that it starts, into a mount namespace of its own.

@@ -4,15 +4,17 @@
 //! thawed.
 
 use super::cluster::Place;
-use super::remove::bounded;
 use keystead_volumes::sys::{self, LoopDevice};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(5);
+const LOOP_WAIT: Duration = Duration::from_secs(1);
 
 /// Clears away what can be; says how much could not.
-pub(crate) fn sweep(place: &Place) -> usize {
+pub(crate) fn sweep(place: &Arc<Place>) -> usize {
     let mut left = 0;
     for name in place.roots.under(&place.prefix) {
         let group = place.roots.group(&place.prefix, &name);
@@ -42,15 +44,29 @@ pub(crate) fn sweep(place: &Place) -> usize {
     for minor in noted.iter().filter(|m| !ours.iter().any(|d| d.minor == **m)) {
         forget(place, *minor);
     }
-    for device in ours {
-        let (loop_device, scratch) = (device.clone(), place.data.join("swept"));
-        let gone = bounded("sweep", WAIT, move || release(&loop_device, &scratch));
-        let gone = gone.unwrap_or(false);
-        tracing::warn!(device = %device.path.display(), gone, "a predecessor's loop device");
-        left += usize::from(!gone);
-        if gone {
-            forget(place, device.minor);
+    left + release_all(place, ours)
+}
+
+/// Each on a thread of its own: a device whose connection a node still has open, gate closed, is
+/// let go only when that node drops it, which it does once it meets this hold.
+fn release_all(place: &Arc<Place>, devices: Vec<LoopDevice>) -> usize {
+    let deadline = Instant::now() + LOOP_WAIT;
+    let (tell, told) = sync_channel(devices.len());
+    let mut left = devices.len();
+    for device in devices {
+        let (place, tell) = (place.clone(), tell.clone());
+        let run = move || {
+            let gone = release(&place, &device);
+            tracing::warn!(device = %device.path.display(), gone, "a predecessor's loop device");
+            let _ = tell.send(gone);
+        };
+        if let Err(error) = std::thread::Builder::new().name("sweep".to_owned()).spawn(run) {
+            tracing::error!(%error, "a predecessor's loop device stays");
         }
+    }
+    drop(tell);
+    while let Ok(gone) = told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        left -= usize::from(gone);
     }
     left
 }
@@ -73,14 +89,20 @@ fn noted(place: &Place) -> Vec<u32> {
 }
 
 /// Thaws what may still be frozen on a loop device and takes it off.
-fn release(device: &LoopDevice, scratch: &Path) -> bool {
-    let _ = std::fs::create_dir_all(scratch);
+fn release(place: &Place, device: &LoopDevice) -> bool {
+    let scratch = place.data.join(format!("swept-{}", device.minor));
+    let _ = std::fs::create_dir_all(&scratch);
     // The same device is the same superblock: a frozen one is mounted as it is and can be thawed.
     // With its connection gone, an unfrozen one does not mount: fine.
-    if sys::mount_ext4(&device.path, scratch, "").is_ok() {
-        let _ = sys::thaw_fs(scratch);
-        let _ = sys::unmount(scratch);
+    if sys::mount_ext4(&device.path, &scratch, "").is_ok() {
+        let _ = sys::thaw_fs(&scratch);
+        let _ = sys::unmount(&scratch);
     }
+    let _ = std::fs::remove_dir(&scratch);
     let _ = sys::lift_dirty(device);
-    sys::detach_loop(device).is_ok()
+    let gone = sys::detach_loop(device).is_ok();
+    if gone {
+        forget(place, device.minor);
+    }
+    gone
 }
