@@ -151,5 +151,4 @@ impl FsState {
 }
 
 #[cfg(test)]
-#[path = "fifreeze_tests.rs"]
 mod tests;

@@ -11,6 +11,7 @@
 //! mounts with its namespace, and its successor sweeps what is left.
 
 mod cluster;
+mod collect;
 mod disk;
 mod fifreeze;
 mod remove;

@@ -467,5 +467,4 @@ pub(crate) fn null() -> io::Result<OwnedFd> {
 }
 
 #[cfg(test)]
-#[path = "spawn_tests.rs"]
 mod tests;

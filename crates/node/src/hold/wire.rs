@@ -392,5 +392,4 @@ fn receive_first(
 }
 
 #[cfg(test)]
-#[path = "wire_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! Attach a disk, run processes on it: all that brings a cluster's workload up.
 
 use super::cluster::{Cluster, Inner, Spawned, Volume, kernel, mount_point, overtaken};
+use super::collect::{Collector, Keep};
 use super::disk;
 use super::spawn::{Child, Plan, User, c_string, null, program, signal_named};
 use super::sweep;
@@ -8,15 +9,11 @@ use super::wire::{Attach, Attached, Ended, ExitReport, Fault, FaultKind, Process
 use keystead_types::VolumeId;
 use keystead_volumes::sys;
 use rustix::process::Signal;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
-const STDOUT_BYTES: usize = 64 << 10;
-const STDERR_BYTES: usize = 4 << 10;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A name that becomes part of a path.
@@ -189,7 +186,7 @@ impl Cluster {
     /// A tool of the system, as root in the cluster's group: frozen, killed and counted with it.
     fn helper(&self, command: &[&str]) -> Result<ExitReport, Fault> {
         let command: Vec<String> = command.iter().map(|&c| c.to_owned()).collect();
-        let (stdout, stderr) = (Collector::start(true)?, Collector::start(false)?);
+        let (stdout, stderr) = (Collector::start(Keep::Head)?, Collector::start(Keep::Tail)?);
         let environment = vec![format!("PATH={DEFAULT_PATH}")];
         let plan = self.plan(
             &command,
@@ -312,7 +309,7 @@ impl Cluster {
         timeout: Duration,
     ) -> Result<ExitReport, Fault> {
         self.wait_thawed()?;
-        let (stdout, stderr) = (Collector::start(true)?, Collector::start(false)?);
+        let (stdout, stderr) = (Collector::start(Keep::Head)?, Collector::start(Keep::Tail)?);
         let plan = self.workload_plan(spec, Some(stdout.end()?), Some(stderr.end()?))?;
         let child = self.start(self.alive()?, &spec.process.name, plan)?;
         self.await_end(&child, Some(timeout), stdout, stderr)
@@ -362,56 +359,5 @@ impl Cluster {
         }
         let (stdout, stderr) = (stdout.text(), stderr.text());
         Ok(ExitReport { status, stdout, stderr })
-    }
-}
-
-/// Reads one of a process's streams so that it never blocks on a full pipe: keeps the head or the
-/// tail. A grandchild may hold the pipe for ever; what has come by then is what there is.
-struct Collector {
-    write: Mutex<Option<OwnedFd>>,
-    got: Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>,
-}
-
-impl Collector {
-    fn start(head: bool) -> Result<Self, Fault> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| kernel("make a pipe", e))?;
-        let got = Arc::new((Mutex::new((Vec::new(), false)), Condvar::new()));
-        let filled = got.clone();
-        let run = move || {
-            let mut pipe = File::from(read);
-            let mut buffer = [0u8; 4096];
-            while let Ok(n @ 1..) = pipe.read(&mut buffer) {
-                let mut kept = filled.0.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.0.extend_from_slice(&buffer[..n]);
-                let bytes = &mut kept.0;
-                if head {
-                    bytes.truncate(STDOUT_BYTES);
-                } else if bytes.len() > STDERR_BYTES {
-                    bytes.drain(..bytes.len() - STDERR_BYTES);
-                }
-            }
-            filled.0.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
-            filled.1.notify_all();
-        };
-        std::thread::Builder::new()
-            .name("collect".to_owned())
-            .spawn(run)
-            .map_err(|e| kernel("start a thread", e))?;
-        Ok(Self { write: Mutex::new(Some(write)), got })
-    }
-
-    /// The process's end of the pipe; ours is closed with it.
-    fn end(&self) -> Result<OwnedFd, Fault> {
-        let taken = self.write.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.ok_or_else(|| refused("a stream is taken once"))
-    }
-
-    fn text(self) -> String {
-        let got = self.got.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let brief = Duration::from_millis(200);
-        let got = self.got.1.wait_timeout_while(got, brief, |g| !g.1);
-        let got = got.unwrap_or_else(PoisonError::into_inner).0;
-        String::from_utf8_lossy(&got.0).into_owned()
     }
 }

@@ -123,11 +123,10 @@ fn a_bulk_writer_over_a_slow_disk_is_frozen_in_time() {
     assert!((8 << 20..=20 << 20).contains(&limit), "100 MB/s x 0.15 s is 15 MB, not {limit}");
     let bulk = "while :; do dd if=/dev/zero of=big bs=1M count=384 conv=notrunc 2>/dev/null; done";
     rig.holder.spawn(&rig.cluster, shell("bulk", bulk)).expect("starts");
-    for round in 0..4 {
+    for _ in 0..4 {
         let before = plain.written();
         until("it writes", || plain.written() > before + 24 * MIB as u64);
         let report = rig.holder.freeze(&rig.cluster, DEADLINE).expect("freezes");
-        println!("round {round}: {report:?}");
         assert!(!report.late(), "{report:?}");
         plain.gate(false);
         plain.gate(true);
