@@ -1,1 +1,10 @@
-//! Keystead: control.
+//! Keystead's control plane: API, store, plan and reconcile, roles, conditions, client.
+//!
+//! It decides and records. It never sees a plaintext or a data key, and it may make tenant roles
+//! but not assume them.
+
+pub mod client;
+mod config;
+pub mod wire;
+
+pub use config::{ConfigError, ControlConfig, NodeEntry};

@@ -1,0 +1,270 @@
+//! The shapes of the API, shared by server and client. Requests refuse unknown fields; answers
+//! may grow.
+
+use keystead_types::{
+    Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region, RoleArn, VolumeId, VolumeWord,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// `POST /v1/organizations`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateOrganization {
+    /// A DNS label.
+    pub name: String,
+}
+
+/// An organization; the token is shown once, at creation.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct OrganizationView {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// Its name.
+    pub name: String,
+    /// Its owner's bearer token, in the answer of the creation only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for OrganizationView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OrganizationView({}, {})", self.organization, self.name)
+    }
+}
+
+/// `POST /v1/clusters`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateCluster {
+    /// A DNS label, one of a kind in the organization.
+    pub name: String,
+    /// Where it runs.
+    pub region: Region,
+    /// `external` is the only kind.
+    pub encryption: String,
+    /// The workload; `postgres` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// How long a frozen workload stays in memory, as `15m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_after: Option<String>,
+}
+
+/// Body of a preflight and of an association.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyArns {
+    /// One key ARN a Region of the cluster.
+    pub key_arns: Vec<String>,
+}
+
+/// A cluster's state in one word; computed, never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The tenant role is being made.
+    Creating,
+    /// Waits for the owner's key.
+    AwaitingKey,
+    /// Keys are wrapped, disks formatted.
+    Provisioning,
+    /// The workload starts.
+    Starting,
+    /// It serves, and the node said so less than three seconds ago.
+    Ready,
+    /// The gates are closed.
+    Frozen,
+    /// The key is gone for good.
+    Dead,
+    /// The node does not report.
+    Unknown,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// One condition, in the grammar of Kubernetes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `RoleReady`, `KeyBound`, `VolumesAttached`, `LeaseLive`, `WorkloadReady`, `NodeReporting`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word.
+    pub reason: String,
+    /// For the human.
+    pub message: String,
+    /// Since when, RFC 3339, where it is known.
+    pub since: Option<String>,
+}
+
+/// Where the cluster answers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// libpq URI.
+    pub postgres: Option<String>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VolumeView {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Name of the template's disk.
+    pub disk: String,
+    /// Size of the plaintext device.
+    pub size_bytes: u64,
+    /// What the node sees, while it reports.
+    pub state: Option<VolumeWord>,
+    /// Generation that the operator asks for.
+    pub grant_generation: u64,
+    /// Generation that the node uses.
+    pub observed_grant_generation: Option<u64>,
+    /// Its grant, while the node reports.
+    pub grant_id: Option<String>,
+    /// The key it is wrapped under.
+    pub key: Option<KeyArn>,
+    /// The wrapped key: ciphertext, base64.
+    pub wrapped_key: Option<String>,
+    /// Digest of the volume key, hexadecimal.
+    pub key_digest: Option<String>,
+    /// Why its own proof fails.
+    pub cause: Option<Cause>,
+    /// For the human.
+    pub message: Option<String>,
+}
+
+/// A cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The cluster.
+    pub id: ClusterId,
+    /// Its name.
+    pub name: String,
+    /// Where it runs.
+    pub region: Region,
+    /// `external`.
+    pub encryption: String,
+    /// Its workload.
+    pub template: String,
+    /// Its state in one word.
+    pub phase: Phase,
+    /// Why it is not Ready, when a cause is known.
+    pub cause: Option<Cause>,
+    /// For the human.
+    pub message: String,
+    /// The role that the key policy names; absent until it is made.
+    pub tenant_role_arn: Option<RoleArn>,
+    /// The bound keys.
+    pub key_arns: Vec<KeyArn>,
+    /// Who holds the key.
+    pub key_held_by: String,
+    /// Where it answers; empty unless Ready.
+    pub endpoints: Endpoints,
+    /// The conditions.
+    pub conditions: Vec<Condition>,
+    /// Generation of the spec.
+    pub generation: u64,
+    /// Generation that the node acts on.
+    pub observed_generation: Option<u64>,
+    /// Its volumes.
+    pub volumes: Vec<VolumeView>,
+    /// When the frozen workload is taken out of memory, RFC 3339.
+    pub evict_at: Option<String>,
+    /// Made at, RFC 3339.
+    pub created: String,
+    /// The node's last report, RFC 3339.
+    pub last_report: Option<String>,
+}
+
+/// One check of a preflight, with its repair.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckView {
+    /// An IAM action or a property.
+    pub check: String,
+    /// It held.
+    pub ok: bool,
+    /// Why it did not.
+    pub cause: Option<Cause>,
+    /// What KMS answered.
+    pub detail: Option<String>,
+    /// Request id of KMS.
+    pub request_id: Option<String>,
+    /// Sid of the missing statement.
+    pub missing_statement: Option<String>,
+    /// The statement to add to the key policy.
+    pub patch: Option<serde_json::Value>,
+    /// What to do.
+    pub fix: Option<String>,
+}
+
+/// A preflight.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PreflightView {
+    /// The preflight.
+    pub preflight: PreflightId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// The candidate.
+    pub key_arn: KeyArn,
+    /// `pending`, `passed` or `failed`.
+    pub state: String,
+    /// The checks, once finished.
+    pub checks: Vec<CheckView>,
+    /// Made at, RFC 3339.
+    pub created: String,
+    /// Ended at, RFC 3339.
+    pub finished: Option<String>,
+}
+
+/// What is wrong, since when, and the command that repairs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyView {
+    /// The cause; absent when nothing is wrong.
+    pub cause: Option<Cause>,
+    /// What happened.
+    pub what: String,
+    /// Since when, RFC 3339.
+    pub since: Option<String>,
+    /// Who did it: the command that asks the trail.
+    pub who: Option<String>,
+    /// What stopped.
+    pub stopped: Vec<String>,
+    /// The commands that repair it.
+    pub fix: Vec<String>,
+}
+
+/// `GET /v1/whoami`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WhoAmI {
+    /// `platform`, `organization` or `node`.
+    pub scope: String,
+    /// The organization or node.
+    pub name: Option<String>,
+}
+
+/// RFC 9457.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A URI that names the kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// HTTP status.
+    pub status: u16,
+    /// This case in words.
+    pub detail: String,
+    /// The cause, where one of the closed list applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
