@@ -5,17 +5,12 @@
 //! not. A key is lent for CPU work and never held across I/O; nothing is ever answered with an
 //! error because of a key: the request waits.
 
-#[cfg(feature = "engine")]
 mod engine;
 mod fuse_dev;
-#[cfg(feature = "engine")]
 mod gate;
 mod image;
-#[cfg(feature = "engine")]
 mod parked;
-#[cfg(feature = "engine")]
 mod range_lock;
-#[cfg(feature = "engine")]
 mod server;
 pub mod sys;
 
@@ -23,5 +18,4 @@ pub use fuse_dev::{
     FuseError, InitReply, MAX_BACKGROUND, MAX_IO, answer_init, mount_over_file, open_device,
 };
 pub use image::{Image, ImageError, MAX_IMAGE_BYTES, PAYLOAD_OFFSET, SECTOR, read_header};
-#[cfg(feature = "engine")]
 pub use server::{Closed, READERS, ServerError, Stats, VolumeServer};
