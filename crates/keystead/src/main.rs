@@ -13,7 +13,11 @@ mod failure;
 mod roles;
 
 use clap::Parser;
+use keystead_envelope::alloc::WipingAllocator;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
     let args = cli::Cli::parse();

@@ -135,7 +135,7 @@ fn overlay(table: &mut toml::Table, name: &str, value: &str) {
 }
 
 /// The access key of the node's user; never printed.
-pub struct Credentials {
+pub(crate) struct Credentials {
     /// Its id, public.
     pub access_key_id: String,
     /// Its secret.
@@ -144,7 +144,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads the file; it must be readable by its owner alone.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct File {

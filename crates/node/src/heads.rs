@@ -31,11 +31,7 @@ pub(crate) struct Heads {
 
 impl Heads {
     pub(crate) fn new(data: &Path) -> Self {
-        Self {
-            lines: data.join("heads.jsonl"),
-            newest: data.join("head.json"),
-            written: None,
-        }
+        Self { lines: data.join("heads.jsonl"), newest: data.join("head.json"), written: None }
     }
 
     /// Takes note of an answer's head.

@@ -7,6 +7,9 @@
 
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+// `serve` is private until the joint over hold and volumes is written (docs/STATUS.md): until then
+// the lease side is reached by its tests alone. The line falls with `pub async fn serve`.
+#![expect(dead_code, reason = "no public serve yet")]
 
 mod assignments;
 mod cgroup;

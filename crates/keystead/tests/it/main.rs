@@ -3,6 +3,5 @@
 #![allow(clippy::print_stderr)] // figures and seeds are for whoever reads the run
 
 mod golden;
-mod joint;
 mod supervisor;
 mod world;

@@ -44,14 +44,19 @@ pub(crate) trait Guarded: Send {
     fn view(&self) -> LeaseView;
 }
 
+/// Makes the lease of a cluster.
+pub(crate) type MakeLease = Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Guarded> + Send>;
+/// Tells a cluster where its lease stands.
+pub(crate) type Tell = Box<dyn Fn(&ClusterId, LeaseView) + Send>;
+
 /// What the keeper is made of.
 pub(crate) struct Parts {
     pub(crate) kms: Arc<Kms>,
     pub(crate) board: Arc<Board>,
     pub(crate) data: std::path::PathBuf,
     pub(crate) subjects: watch::Receiver<Arc<Vec<Subject>>>,
-    pub(crate) lease: Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Guarded> + Send>,
-    pub(crate) tell: Box<dyn Fn(&ClusterId, LeaseView) + Send>,
+    pub(crate) lease: MakeLease,
+    pub(crate) tell: Tell,
 }
 
 struct Entry {

@@ -6,7 +6,6 @@
 
 pub(crate) mod answer;
 pub(crate) mod tenant;
-#[cfg(any())]
 pub(crate) mod unwrap;
 
 use crate::config::{ConfigError, Credentials, NodeConfig};

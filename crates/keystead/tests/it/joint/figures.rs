@@ -35,7 +35,9 @@ impl Figures {
 
     pub(crate) fn take(&mut self, mut series: Series) {
         series.samples.sort();
-        let ms = |d: Option<&Duration>| d.map_or("-".to_owned(), |d| format!("{:.0}", d.as_secs_f64() * 1000.0));
+        let ms = |d: Option<&Duration>| {
+            d.map_or("-".to_owned(), |d| format!("{:.0}", d.as_secs_f64() * 1000.0))
+        };
         let max = series.samples.last().copied().unwrap_or_default();
         let line = format!(
             "{}: n={} min {} ms, median {} ms, max {} ms (bar {} ms)",

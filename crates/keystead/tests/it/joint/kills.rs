@@ -20,7 +20,10 @@ pub(super) fn run() {
     let answered = owner_calls_while(&stage, &cluster.key_arn, || {
         for role in ["kms", "node", "control"] {
             let load = Load::start(&cluster.postgres, 4);
-            let mut gaps = Series::new(format!("kill -9 of {role}: longest time without a commit"), Duration::from_secs(2));
+            let mut gaps = Series::new(
+                format!("kill -9 of {role}: longest time without a commit"),
+                Duration::from_secs(2),
+            );
             for _ in 0..count(2, 10) {
                 std::thread::sleep(Duration::from_millis(200 + random.below(1800)));
                 let begun = Instant::now();
@@ -32,14 +35,23 @@ pub(super) fn run() {
                 gaps.push(load.longest_gap(begun, Instant::now()));
             }
             let tally = load.finish();
-            figures.say(format!("kill -9 of {role}: {} rows acknowledged, {} missing, {} client errors", tally.acked, tally.missing.len(), tally.errors.len()));
+            figures.say(format!(
+                "kill -9 of {role}: {} rows acknowledged, {} missing, {} client errors",
+                tally.acked,
+                tally.missing.len(),
+                tally.errors.len()
+            ));
             tally.assert_whole();
             figures.take(gaps);
         }
     });
     let recorded = stage.world.trail_request_ids();
     let unrecorded: Vec<&String> = answered.iter().filter(|id| !recorded.contains(*id)).collect();
-    figures.say(format!("kill -9: {} answered calls of the owner, {} without a trail record", answered.len(), unrecorded.len()));
+    figures.say(format!(
+        "kill -9: {} answered calls of the owner, {} without a trail record",
+        answered.len(),
+        unrecorded.len()
+    ));
     assert!(unrecorded.is_empty(), "answered without a trail record: {unrecorded:?}");
     assert!(answered.len() > 20, "the owner hardly called: {}", answered.len());
     let verify = stage.world.audit_verify();

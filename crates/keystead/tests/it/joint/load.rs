@@ -69,7 +69,11 @@ impl Load {
         let load = Self { seen, stop, threads, uri: uri.to_owned(), table };
         let begun = Instant::now();
         while load.rows() < 20 {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the load does not get going: {:?}", load.errors());
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the load does not get going: {:?}",
+                load.errors()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         load
@@ -86,9 +90,19 @@ impl Load {
     /// Moments at which a row was committed or read, in a window, sorted.
     fn moments(&self, from: Instant, to: Instant, commits_only: bool) -> Vec<Instant> {
         let within = |at: &Instant| *at >= from && *at <= to;
-        let mut all: Vec<Instant> = self.seen.acked.lock().expect("no panic holds it").iter().map(|a| a.1).filter(within).collect();
+        let mut all: Vec<Instant> = self
+            .seen
+            .acked
+            .lock()
+            .expect("no panic holds it")
+            .iter()
+            .map(|a| a.1)
+            .filter(within)
+            .collect();
         if !commits_only {
-            all.extend(self.seen.reads.lock().expect("no panic holds it").iter().copied().filter(within));
+            all.extend(
+                self.seen.reads.lock().expect("no panic holds it").iter().copied().filter(within),
+            );
         }
         all.sort();
         all
@@ -142,7 +156,8 @@ impl Load {
             .collect();
         present.sort_unstable();
         let acked = self.seen.acked.lock().expect("no panic holds it");
-        let missing = acked.iter().map(|a| a.0).filter(|id| present.binary_search(id).is_err()).collect();
+        let missing =
+            acked.iter().map(|a| a.0).filter(|id| present.binary_search(id).is_err()).collect();
         let tally = Tally {
             acked: acked.len(),
             missing,
@@ -150,7 +165,9 @@ impl Load {
             errors: self.errors(),
         };
         drop(acked);
-        connect(&self.uri).batch_execute(&format!("drop table {}", self.table)).expect("the table goes");
+        connect(&self.uri)
+            .batch_execute(&format!("drop table {}", self.table))
+            .expect("the table goes");
         tally
     }
 }
@@ -172,24 +189,36 @@ impl Drop for Load {
 
 fn write(uri: &str, table: &str, lane: i64, seen: &Seen, stop: &AtomicBool) {
     let mut client = connect(uri);
-    let insert = client.prepare(&format!("insert into {table} values ($1, repeat('x', 100))")).expect("it prepares");
+    let insert = client
+        .prepare(&format!("insert into {table} values ($1, repeat('x', 100))"))
+        .expect("it prepares");
     let mut id = lane << 40;
     while !stop.load(Ordering::Relaxed) {
         id += 1;
         match client.execute(&insert, &[&id]) {
             Ok(_) => seen.acked.lock().expect("no panic holds it").push((id, Instant::now())),
-            Err(e) => return seen.errors.lock().expect("no panic holds it").push(format!("insert {id}: {e}")),
+            Err(e) => {
+                return seen
+                    .errors
+                    .lock()
+                    .expect("no panic holds it")
+                    .push(format!("insert {id}: {e}"));
+            }
         }
     }
 }
 
 fn read(uri: &str, table: &str, seen: &Seen, stop: &AtomicBool) {
     let mut client = connect(uri);
-    let select = client.prepare(&format!("select id from {table} order by id desc limit 1")).expect("it prepares");
+    let select = client
+        .prepare(&format!("select id from {table} order by id desc limit 1"))
+        .expect("it prepares");
     while !stop.load(Ordering::Relaxed) {
         match client.query_opt(&select, &[]) {
             Ok(_) => seen.reads.lock().expect("no panic holds it").push(Instant::now()),
-            Err(e) => return seen.errors.lock().expect("no panic holds it").push(format!("select: {e}")),
+            Err(e) => {
+                return seen.errors.lock().expect("no panic holds it").push(format!("select: {e}"));
+            }
         }
         std::thread::sleep(Duration::from_millis(2));
     }

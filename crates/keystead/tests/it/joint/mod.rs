@@ -39,11 +39,25 @@ fn revocation_freezes_within_one_second_and_repair_thaws_within_two() {
     // The data plane does not need control: the same with control dead.
     let down = stage.world.hold_down("control");
     for way in [Way::Disable, Way::Policy, Way::Deletion] {
-        revoke::run(&stage, &cluster, &load, way, count(1, 10), &mut figures, "control dead,", false);
+        revoke::run(
+            &stage,
+            &cluster,
+            &load,
+            way,
+            count(1, 10),
+            &mut figures,
+            "control dead,",
+            false,
+        );
     }
     drop(down);
     let tally = load.finish();
-    figures.say(format!("rows acknowledged {}, missing {}, present unacknowledged {}", tally.acked, tally.missing.len(), tally.unacked_present));
+    figures.say(format!(
+        "rows acknowledged {}, missing {}, present unacknowledged {}",
+        tally.acked,
+        tally.missing.len(),
+        tally.unacked_present
+    ));
     tally.assert_whole();
     figures.assert_within_bars();
     stage.world.stop();

@@ -1,10 +1,10 @@
 //! A freeze of one cluster is not felt by its neighbours: sync(2) of an unrelated process returns,
 //! and another cluster goes on committing.
 
+use super::count;
 use super::figures::{Figures, Series};
 use super::load::{Load, connect};
 use super::stage::Stage;
-use super::count;
 use crate::world::{World, WorldOptions};
 use serde_json::json;
 use std::process::Command;
@@ -19,7 +19,8 @@ pub(super) fn run() {
     let load = Load::start(&b.postgres, 2);
     let mut figures = Figures::default();
     let mut syncs = Series::new("neighbours: sync of an unrelated process".into(), SYNC);
-    let mut gaps = Series::new("neighbours: longest time without a commit of the other cluster".into(), GAP);
+    let mut gaps =
+        Series::new("neighbours: longest time without a commit of the other cluster".into(), GAP);
     for _ in 0..count(1, 5) {
         // 256 MiB that nobody fsyncs: an unlogged table, written by COPY into the page cache.
         let mut writer = connect(&a.postgres);

@@ -14,23 +14,37 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// A proxy stands between the node and KMS; cutting it is an outage of the network.
 pub(super) fn network_cut() {
     let proxy = Proxy::start();
-    let options = WorldOptions { node_kms_endpoint: Some(format!("http://{}", proxy.address)), ..WorldOptions::default() };
-    let world = World::start_with(options, |env| proxy.send_to(address(env("KEYSTEAD_AWS_ENDPOINT"))));
+    let options = WorldOptions {
+        node_kms_endpoint: Some(format!("http://{}", proxy.address)),
+        ..WorldOptions::default()
+    };
+    let world =
+        World::start_with(options, |env| proxy.send_to(address(env("KEYSTEAD_AWS_ENDPOINT"))));
     let stage = Stage::new(world);
     let cluster = stage.cluster("cut");
     let load = Load::start(&cluster.postgres, 4);
     let mut figures = Figures::default();
     // The last good question was sent at most a watch before the cut.
     let mut closes = Series::new("network cut: last row after the cut".into(), SILENCE);
-    let mut opens = Series::new("network cut: first row after it is back".into(), Duration::from_secs(2));
+    let mut opens =
+        Series::new("network cut: first row after it is back".into(), Duration::from_secs(2));
     for _ in 0..count(1, 5) {
         let cut = Instant::now();
         proxy.cut();
-        stage.wait(&cluster.name, "Frozen", Some("kms-unreachable"), SILENCE + Duration::from_secs(3));
+        stage.wait(
+            &cluster.name,
+            "Frozen",
+            Some("kms-unreachable"),
+            SILENCE + Duration::from_secs(3),
+        );
         std::thread::sleep((SILENCE + Duration::from_millis(700)).saturating_sub(cut.elapsed()));
         let last = load.last_row(cut, Instant::now()).expect("rows came until silence was over");
         closes.push(last - cut);
-        assert!(last - cut > Duration::from_secs(7), "fenced long before silence was over: {:?}", last - cut);
+        assert!(
+            last - cut > Duration::from_secs(7),
+            "fenced long before silence was over: {:?}",
+            last - cut
+        );
         std::thread::sleep(Duration::from_secs(count(1, 5) as u64));
         let back = Instant::now();
         proxy.mend();
@@ -50,8 +64,12 @@ pub(super) fn node_stopped() {
     let stage = Stage::new(World::start(WorldOptions::default()));
     let cluster = stage.cluster("stopped");
     let mut figures = Figures::default();
-    let mut reads_end = Series::new("node stopped: last row (cached read) after the stop".into(), SILENCE + Duration::from_secs(11));
-    let mut wakes = Series::new("node stopped: last row after waking".into(), Duration::from_secs(1));
+    let mut reads_end = Series::new(
+        "node stopped: last row (cached read) after the stop".into(),
+        SILENCE + Duration::from_secs(11),
+    );
+    let mut wakes =
+        Series::new("node stopped: last row after waking".into(), Duration::from_secs(1));
     for _ in 0..count(1, 3) {
         let load = Load::start(&cluster.postgres, 4);
         let node = stage.world.pid("node");
@@ -72,7 +90,11 @@ pub(super) fn node_stopped() {
         signal(node, libc::SIGCONT);
         stage.wait(&cluster.name, "Frozen", Some("key-disabled"), Duration::from_secs(5));
         std::thread::sleep(Duration::from_millis(1500));
-        assert_eq!(load.last_commit(refused, Instant::now()), None, "a commit after the key was disabled");
+        assert_eq!(
+            load.last_commit(refused, Instant::now()),
+            None,
+            "a commit after the key was disabled"
+        );
         wakes.push(load.last_row(waking, Instant::now()).map_or(Duration::ZERO, |at| at - waking));
         let repaired = stage.owner.call("EnableKey", json!({"KeyId": cluster.key_arn})).at;
         load.first_commit_after(repaired, Duration::from_secs(20)).expect("it goes on");
@@ -91,7 +113,8 @@ pub(super) fn kms_down() {
     let cluster = stage.cluster("unfenced");
     let load = Load::start(&cluster.postgres, 4);
     let mut figures = Figures::default();
-    let mut gaps = Series::new("KMS down 5 s: longest time without a commit".into(), Duration::from_secs(2));
+    let mut gaps =
+        Series::new("KMS down 5 s: longest time without a commit".into(), Duration::from_secs(2));
     for round in 0..count(1, 20) {
         let begun = Instant::now();
         let down = stage.world.hold_down("kms");
@@ -114,7 +137,11 @@ pub(super) fn kms_down() {
     stage.wait(&cluster.name, "Frozen", Some("kms-unreachable"), Duration::from_secs(13));
     std::thread::sleep(Duration::from_secs(12).saturating_sub(begun.elapsed()));
     let asleep = Instant::now();
-    assert_eq!(load.last_row(begun + SILENCE + Duration::from_millis(500), asleep), None, "a row after silence was over");
+    assert_eq!(
+        load.last_row(begun + SILENCE + Duration::from_millis(500), asleep),
+        None,
+        "a row after silence was over"
+    );
     drop(down);
     load.first_commit_after(asleep, Duration::from_secs(20)).expect("it goes on");
     load.finish().assert_whole();

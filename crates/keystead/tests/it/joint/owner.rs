@@ -78,7 +78,10 @@ impl Owner {
 
     /// Makes a key that a tenant role may use; answers its ARN.
     pub(crate) fn make_key(&self, role: &str) -> String {
-        let made = self.call("CreateKey", serde_json::json!({"Policy": self.policy(Some(role)), "Description": "joint"}));
+        let made = self.call(
+            "CreateKey",
+            serde_json::json!({"Policy": self.policy(Some(role)), "Description": "joint"}),
+        );
         made.body["KeyMetadata"]["Arn"].as_str().expect("a key has an ARN").to_owned()
     }
 }
@@ -111,7 +114,10 @@ pub(crate) fn http(
     let head = String::from_utf8_lossy(&reply[..end]).to_string();
     let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(broken)?;
     let header = |name: &str| {
-        head.lines().filter_map(|l| l.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+        head.lines()
+            .filter_map(|l| l.split_once(':'))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim().to_owned())
     };
     if let Some(length) = header("content-length").and_then(|l| l.parse::<usize>().ok()) {
         if reply.len() - end - 4 < length {
@@ -119,6 +125,7 @@ pub(crate) fn http(
         }
     }
     let text = &reply[end + 4..];
-    let body = serde_json::from_slice(text).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(text).to_string()));
+    let body = serde_json::from_slice(text)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(text).to_string()));
     Ok(Answer { status, body, request_id: header("x-amzn-requestid").unwrap_or_default(), at })
 }

@@ -31,7 +31,9 @@ impl Proxy {
                 let _ = (incoming.set_nodelay(true), onward.set_nodelay(true));
                 let mut held = l.lock().expect("no panic holds it");
                 for (from, into) in [(&incoming, &onward), (&onward, &incoming)] {
-                    let (Ok(mut from), Ok(mut into)) = (from.try_clone(), into.try_clone()) else { continue };
+                    let (Ok(mut from), Ok(mut into)) = (from.try_clone(), into.try_clone()) else {
+                        continue;
+                    };
                     std::thread::spawn(move || {
                         let _ = io::copy(&mut from, &mut into);
                         let _ = into.shutdown(Shutdown::Write);

@@ -47,8 +47,15 @@ impl Way {
             }
             Self::Grant => {
                 let volumes = stage.world.cli_json(&["volume", "list", &cluster.name, "--json"]);
-                let volumes = volumes.as_array().or_else(|| volumes["volumes"].as_array()).expect("volumes are listed").clone();
-                let volume = volumes.iter().find(|v| v["disk"] == "search").expect("the search disk is there");
+                let volumes = volumes
+                    .as_array()
+                    .or_else(|| volumes["volumes"].as_array())
+                    .expect("volumes are listed")
+                    .clone();
+                let volume = volumes
+                    .iter()
+                    .find(|v| v["disk"] == "search")
+                    .expect("the search disk is there");
                 let id = volume["id"].as_str().expect("a volume has an id").to_owned();
                 let grant = volume["grant_id"].as_str().expect("its grant is shown");
                 let revoke = json!({"KeyId": cluster.key_arn, "GrantId": grant});
@@ -73,7 +80,8 @@ impl Way {
             }
             Self::Grant => {
                 let volume = volume.expect("a grant's repair names the volume");
-                let (status, body) = stage.api("POST", &format!("/v1/volumes/{volume}/regrant"), Value::Null);
+                let (status, body) =
+                    stage.api("POST", &format!("/v1/volumes/{volume}/regrant"), Value::Null);
                 assert!((200..300).contains(&status), "regrant: {status} {body}");
                 Instant::now()
             }
@@ -89,7 +97,14 @@ struct Cycle {
     late: Option<Duration>,
 }
 
-fn cycle(stage: &Stage, cluster: &Cluster, load: &Load, way: Way, sentinel: &Sentinel, show_cause: bool) -> Cycle {
+fn cycle(
+    stage: &Stage,
+    cluster: &Cluster,
+    load: &Load,
+    way: Way,
+    sentinel: &Sentinel,
+    show_cause: bool,
+) -> Cycle {
     let begun = Instant::now();
     let cpu = Cpu::now();
     let (revoked, volume) = way.revoke(stage, cluster);
@@ -104,9 +119,17 @@ fn cycle(stage: &Stage, cluster: &Cluster, load: &Load, way: Way, sentinel: &Sen
     let end_of_watch = Instant::now();
     let last = load.last_row(revoked, end_of_watch);
     let repaired = way.repair(stage, cluster, volume.as_deref());
-    assert_eq!(load.last_row(end_of_watch, repaired - Duration::from_millis(1)), None, "{way:?}: a row while frozen");
+    assert_eq!(
+        load.last_row(end_of_watch, repaired - Duration::from_millis(1)),
+        None,
+        "{way:?}: a row while frozen"
+    );
     let first = load.first_commit_after(repaired, Duration::from_secs(20)).unwrap_or_else(|| {
-        panic!("{way:?}: no commit within 20 s of the repair: {:#}\n{}", stage.view(&cluster.name), stage.world.log_tails())
+        panic!(
+            "{way:?}: no commit within 20 s of the repair: {:#}\n{}",
+            stage.view(&cluster.name),
+            stage.world.log_tails()
+        )
     });
     if show_cause {
         stage.wait(&cluster.name, "Ready", None, Duration::from_secs(5));
@@ -121,19 +144,37 @@ fn cycle(stage: &Stage, cluster: &Cluster, load: &Load, way: Way, sentinel: &Sen
 }
 
 /// `cycles` counted cycles of one way; cycles that the sentinel excuses are repeated.
-pub(crate) fn run(stage: &Stage, cluster: &Cluster, load: &Load, way: Way, cycles: usize, figures: &mut Figures, label: &str, show_cause: bool) {
+pub(crate) fn run(
+    stage: &Stage,
+    cluster: &Cluster,
+    load: &Load,
+    way: Way,
+    cycles: usize,
+    figures: &mut Figures,
+    label: &str,
+    show_cause: bool,
+) {
     let sentinel = Sentinel::start();
     let mut fence = Series::new(format!("{label} {way:?}: last row after KMS's answer"), FENCE);
     let mut thaw = Series::new(format!("{label} {way:?}: first row after the repair"), THAW);
-    let mut shown = Series::new(format!("{label} {way:?}: cause shown after KMS's answer"), Duration::from_secs(3));
+    let mut shown = Series::new(
+        format!("{label} {way:?}: cause shown after KMS's answer"),
+        Duration::from_secs(3),
+    );
     let mut repeats = 0;
     while fence.len() < cycles {
         let one = cycle(stage, cluster, load, way, &sentinel, show_cause);
         let over = one.fence > FENCE || one.thaw > THAW;
         if let Some(late) = one.late.filter(|late| over && *late > LATE) {
             repeats += 1;
-            figures.say(format!("{label} {way:?}: repeated, a tick came {late:?} late (fence {:?}, thaw {:?})", one.fence, one.thaw));
-            assert!(repeats * 10 <= 3 * cycles.max(4), "machine too noisy: {repeats} repeats in {cycles} cycles");
+            figures.say(format!(
+                "{label} {way:?}: repeated, a tick came {late:?} late (fence {:?}, thaw {:?})",
+                one.fence, one.thaw
+            ));
+            assert!(
+                repeats * 10 <= 3 * cycles.max(4),
+                "machine too noisy: {repeats} repeats in {cycles} cycles"
+            );
             continue;
         }
         fence.push(one.fence);

@@ -54,7 +54,13 @@ impl Stage {
     }
 
     /// Waits until the cluster shows a phase and, if given, a cause; answers how long that took.
-    pub(crate) fn wait(&self, name: &str, phase: &str, cause: Option<&str>, deadline: Duration) -> Duration {
+    pub(crate) fn wait(
+        &self,
+        name: &str,
+        phase: &str,
+        cause: Option<&str>,
+        deadline: Duration,
+    ) -> Duration {
         let begun = Instant::now();
         loop {
             let view = self.view(name);
@@ -72,14 +78,27 @@ impl Stage {
 
     /// Creates a cluster, makes its key as the owner, associates it and waits until it is ready.
     pub(crate) fn cluster(&self, name: &str) -> Cluster {
-        let made = self.world.cli_json(&["cluster", "create", name, "--region", REGION, "--encryption", "external", "--json"]);
+        let made = self.world.cli_json(&[
+            "cluster",
+            "create",
+            name,
+            "--region",
+            REGION,
+            "--encryption",
+            "external",
+            "--json",
+        ]);
         assert_eq!(made["name"], name);
         self.wait(name, "AwaitingKey", None, Duration::from_secs(5));
-        let role_arn = self.view(name)["tenant_role_arn"].as_str().expect("the role is shown").to_owned();
+        let role_arn =
+            self.view(name)["tenant_role_arn"].as_str().expect("the role is shown").to_owned();
         let key_arn = self.owner.make_key(&role_arn);
         self.world.cli_ok(&["cluster", "associate", name, "--key-arn", &key_arn]);
         self.wait(name, "Ready", None, Duration::from_secs(60));
-        let postgres = self.view(name)["endpoints"]["postgres"].as_str().expect("an endpoint is shown").to_owned();
+        let postgres = self.view(name)["endpoints"]["postgres"]
+            .as_str()
+            .expect("an endpoint is shown")
+            .to_owned();
         Cluster { name: name.to_owned(), key_arn, role_arn, postgres }
     }
 }
