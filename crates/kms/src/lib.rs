@@ -1,1 +1,5 @@
-//! Keystead: kms.
+//! The KMS server. Today: the trail's writer. The server itself is not written yet.
+
+#![deny(unsafe_code)]
+
+pub mod trail;

@@ -1,8 +1,6 @@
 //! One World: `keystead dev` over a folder of its own on free ports, with the four roles as
 //! processes. One runs at a time on this machine; an orderly stop leaves nothing behind.
 
-#![expect(dead_code, reason = "the joint's tests use the rest; they wait for the roles")]
-
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

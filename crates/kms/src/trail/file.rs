@@ -1,0 +1,162 @@
+//! The segments on disk: appended whole or not at all.
+
+use super::{Record, TrailError};
+use keystead_aws::trail::{ChainState, SEGMENT_AGE_MS, SEGMENT_BYTES, TrailKey, segment_name};
+use keystead_types::Clock;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+pub(super) struct Segments {
+    folder: PathBuf,
+    name: String,
+    file: File,
+    /// Bytes that are good and on disk.
+    length: u64,
+    opened_ms: i64,
+    /// The closing line is written; the next segment is still to be begun.
+    closed: bool,
+    state: ChainState,
+}
+
+fn fault(what: &'static str) -> impl Fn(std::io::Error) -> TrailError {
+    move |source| TrailError::File { what, source }
+}
+
+impl Segments {
+    /// Goes on from the last segment of a folder; `seen` gets every record, oldest first.
+    pub(super) fn open(
+        folder: &Path,
+        clock: &dyn Clock,
+        key: &TrailKey,
+        mut seen: impl FnMut(Record),
+    ) -> Result<Self, TrailError> {
+        fs::create_dir_all(folder).map_err(fault("make the folder of"))?;
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .map_err(fault("list"))?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".jsonl"))
+            .collect();
+        names.sort();
+        let mut state = ChainState::START;
+        let mut last: Option<(String, Vec<u8>, bool)> = None;
+        for name in names {
+            let bytes = fs::read(folder.join(&name)).map_err(fault("read"))?;
+            let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            let mut closed = false;
+            for line in bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+                let text = std::str::from_utf8(line).unwrap_or_default();
+                state =
+                    ChainState::of_line(text).ok_or_else(|| TrailError::Foreign(name.clone()))?;
+                if let Ok(record) = serde_json::from_str::<Record>(text) {
+                    closed = record.get("keystead").is_some_and(|k| k == "segment-closed");
+                    seen(record);
+                }
+            }
+            last = Some((name, bytes[whole..].to_vec(), closed));
+        }
+        let now = clock.wall_ms();
+        let Some((name, torn, closed)) = last else { return Self::begin(folder, state, now) };
+        if closed && torn.is_empty() {
+            return Self::begin(folder, state, now);
+        }
+        let file = File::options().write(true).open(folder.join(&name)).map_err(fault("open"))?;
+        let length = file.metadata().map_err(fault("measure"))?.len() - torn.len() as u64;
+        let mut segments =
+            Self { folder: folder.to_owned(), name, file, length, opened_ms: now, closed, state };
+        if !torn.is_empty() {
+            segments.file.set_len(length).map_err(fault("cut"))?;
+            let mut next = segments.state;
+            let line = next.record_cut(&torn, now);
+            segments.put(&format!("{line}\n"), next)?;
+        }
+        if closed {
+            // Bytes after a closing line were torn; the chain goes on in a new segment.
+            segments.turn(now, key)?;
+        }
+        Ok(segments)
+    }
+
+    fn begin(folder: &Path, state: ChainState, now_ms: i64) -> Result<Self, TrailError> {
+        let name = segment_name(state.sequence + 1);
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(folder.join(&name))
+            .map_err(fault("begin a segment of"))?;
+        let mut segments = Self {
+            folder: folder.to_owned(),
+            name,
+            file,
+            length: 0,
+            opened_ms: now_ms,
+            closed: false,
+            state,
+        };
+        let mut next = state;
+        let line = next.open_segment(&segments.name, now_ms);
+        let begun = segments.put(&format!("{line}\n"), next).and_then(|()| {
+            File::open(folder).and_then(|f| f.sync_all()).map_err(fault("sync the folder of"))
+        });
+        if begun.is_err() {
+            // An empty segment would be in the way of the next attempt.
+            let _ = fs::remove_file(folder.join(&segments.name));
+        }
+        begun.map(|()| segments)
+    }
+
+    /// Where the chain stands on disk.
+    pub(super) fn state(&self) -> ChainState {
+        self.state
+    }
+
+    /// Appends records and syncs them; on an error the file is as before.
+    pub(super) fn append(
+        &mut self,
+        records: &[Record],
+        now_ms: i64,
+        key: &TrailKey,
+    ) -> Result<(), TrailError> {
+        if self.closed || self.length >= SEGMENT_BYTES || now_ms - self.opened_ms >= SEGMENT_AGE_MS
+        {
+            self.turn(now_ms, key)?;
+        }
+        let mut next = self.state;
+        let mut text = String::new();
+        for record in records {
+            text.push_str(&next.append(record));
+            text.push('\n');
+        }
+        self.put(&text, next)
+    }
+
+    /// Closes the segment with a signed line and begins the next.
+    fn turn(&mut self, now_ms: i64, key: &TrailKey) -> Result<(), TrailError> {
+        if !self.closed {
+            let mut next = self.state;
+            let line = next.close_segment(&self.name, now_ms, key);
+            self.put(&format!("{line}\n"), next)?;
+            self.closed = true;
+        }
+        *self = Self::begin(&self.folder, self.state, now_ms)?;
+        Ok(())
+    }
+
+    fn put(&mut self, text: &str, next: ChainState) -> Result<(), TrailError> {
+        let written = self
+            .file
+            .write_all_at(text.as_bytes(), self.length)
+            .and_then(|()| self.file.flush())
+            .and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // What was written in part must not stay; if that fails too, the next start cuts it.
+            let _ = self.file.set_len(self.length);
+            return Err(fault("append to")(error));
+        }
+        self.length += text.len() as u64;
+        self.state = next;
+        Ok(())
+    }
+}
