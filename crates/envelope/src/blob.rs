@@ -150,15 +150,20 @@ pub fn seal(
     context: &BTreeMap<String, String>,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, BlobError> {
+    if !is_key_id(&header.key_id) {
+        return Err(BlobError::Invalid);
+    }
     let salt = random::array::<SALT>()?;
     let mut blob = header.write(&salt);
     if blob.len() + plaintext.len() + TAG > MAX_BLOB_BYTES {
         return Err(BlobError::TooLong);
     }
     let aad = associated(&blob, context);
-    let mut sealed = plaintext.to_vec();
+    // With room for the tag: growing would leave a copy of the plaintext behind.
+    let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + TAG));
+    sealed.extend_from_slice(plaintext);
     call_key(material, &salt)
-        .seal_in_place_append_tag(zero_nonce(), Aad::from(&aad), &mut sealed)
+        .seal_in_place_append_tag(zero_nonce(), Aad::from(&aad), &mut *sealed)
         .expect("AES-GCM seals a short message");
     blob.extend_from_slice(&sealed);
     Ok(blob)

@@ -27,6 +27,8 @@ pub enum Event {
     ProofOk {
         /// When it was sent.
         sent: Boot,
+        /// Now: an answer that came after its own span says nothing any more.
+        now: Boot,
     },
     /// The watch answered that nothing changed.
     WatchUnchanged {
@@ -40,7 +42,7 @@ pub enum Event {
     },
     /// KMS refused a proof.
     Refused {
-        /// When the proof was sent.
+        /// When the proof was sent, or when the refusal arrived: later is safer.
         at: Boot,
         /// Why.
         cause: Cause,
@@ -133,7 +135,7 @@ impl Lease {
     pub fn on(&mut self, event: Event) -> bool {
         let before = self.state;
         match event {
-            Event::ProofOk { sent } => self.proved(sent),
+            Event::ProofOk { sent, now } => self.proved(sent, now),
             Event::WatchUnchanged { sent } => self.unchanged(sent),
             Event::Named { at } => self.named = self.named.max(Some(at)),
             Event::Refused { at, cause } => self.refuse(at, cause),
@@ -154,8 +156,11 @@ impl Lease {
         self.state != before
     }
 
-    fn proved(&mut self, sent: Boot) {
-        if self.refused.is_some_and(|at| sent <= at) || self.named.is_some_and(|at| sent < at) {
+    fn proved(&mut self, sent: Boot, now: Boot) {
+        let outdated = self.refused.is_some_and(|at| sent <= at)
+            || self.named.is_some_and(|at| sent <= at)
+            || now >= sent.plus(self.span);
+        if outdated {
             return;
         }
         self.named = None;

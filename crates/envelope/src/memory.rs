@@ -224,12 +224,18 @@ fn scrub() {
     std::hint::black_box(&mut below);
 }
 
+/// Calls `f` in a frame of its own, which lies where [`scrub`] wipes afterwards.
+#[inline(never)]
+fn below<T>(f: impl FnOnce() -> T) -> T {
+    f()
+}
+
 /// Runs `f` on a thread of its own, scrubs that thread's stack, joins it. Whatever the compiler
 /// spilled there is gone afterwards.
 pub fn run_scrubbed<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let run = || {
-            let out = f();
+            let out = below(f);
             scrub();
             out
         };

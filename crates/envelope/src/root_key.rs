@@ -47,7 +47,9 @@ impl RootKey {
     /// Seals bytes bound to `aad`.
     pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, RootKeyError> {
         let salt = random::array::<SALT>().map_err(MemoryError::from)?;
-        let mut sealed = Zeroizing::new(plaintext.to_vec());
+        // With room for the tag: growing would leave a copy of the plaintext behind.
+        let mut sealed = Zeroizing::new(Vec::with_capacity(plaintext.len() + 16));
+        sealed.extend_from_slice(plaintext);
         self.key(&salt)
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key([0; 12]),

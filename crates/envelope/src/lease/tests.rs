@@ -8,6 +8,10 @@ fn at(seconds: u64) -> Boot {
     Boot::since_boot(Duration::from_secs(seconds))
 }
 
+fn ok(second: u64) -> Event {
+    Event::ProofOk { sent: at(second), now: at(second) }
+}
+
 fn fresh() -> Lease {
     Lease::new(SILENCE, Duration::ZERO, MAX_AGE)
 }
@@ -21,14 +25,14 @@ fn each_state() -> Vec<(&'static str, Lease)> {
         }
         lease
     };
-    let ok = Event::ProofOk { sent: at(90) };
+    let proved = ok(90);
     let refused = Event::Refused { at: at(100), cause: Cause::KeyDisabled };
     vec![
         ("unproved", fresh()),
-        ("live", after(&[Event::ProofOk { sent: at(100) }])),
-        ("lapsed", after(&[ok, Event::Tick { now: at(100) }])),
-        ("frozen", after(&[ok, refused])),
-        ("dead", after(&[ok, refused, Event::ConfirmedDeleted])),
+        ("live", after(&[ok(100)])),
+        ("lapsed", after(&[proved, Event::Tick { now: at(100) }])),
+        ("frozen", after(&[proved, refused])),
+        ("dead", after(&[proved, refused, Event::ConfirmedDeleted])),
     ]
 }
 
@@ -42,14 +46,8 @@ fn every_pair_of_state_and_event() {
     let policy = Event::Refused { at: at(105), cause: Cause::PolicyDenies };
     // (event, then the state from: unproved, live, lapsed, frozen, dead)
     let table: [(Event, [State; 5]); 9] = [
-        (
-            Event::ProofOk { sent: at(105) },
-            [live(115), live(115), live(115), live(115), frozen(Cause::KeyDeleted, 105)],
-        ),
-        (
-            Event::ProofOk { sent: at(95) },
-            [live(105), live(110), live(105), frozen(disabled, 100), State::Dead],
-        ),
+        (ok(105), [live(115), live(115), live(115), live(115), frozen(Cause::KeyDeleted, 105)]),
+        (ok(95), [live(105), live(110), live(105), frozen(disabled, 100), State::Dead]),
         (
             Event::WatchUnchanged { sent: at(105) },
             [State::Unproved, live(115), lapsed, frozen(disabled, 100), State::Dead],
@@ -107,12 +105,12 @@ fn every_pair_of_state_and_event() {
 #[test]
 fn a_named_key_is_renewed_only_by_a_proof_sent_after_the_naming() {
     let mut lease = fresh();
-    lease.on(Event::ProofOk { sent: at(100) });
+    lease.on(ok(100));
     lease.on(Event::Named { at: at(102) });
     lease.on(Event::WatchUnchanged { sent: at(103) });
-    lease.on(Event::ProofOk { sent: at(101) });
+    lease.on(ok(101));
     assert_eq!(lease.until(), Some(at(110)));
-    lease.on(Event::ProofOk { sent: at(104) });
+    lease.on(ok(104));
     lease.on(Event::WatchUnchanged { sent: at(105) });
     assert_eq!(lease.until(), Some(at(115)));
 }
@@ -120,7 +118,7 @@ fn a_named_key_is_renewed_only_by_a_proof_sent_after_the_naming() {
 #[test]
 fn a_watch_does_not_stand_in_for_an_old_proof() {
     let mut lease = fresh();
-    lease.on(Event::ProofOk { sent: at(100) });
+    lease.on(ok(100));
     for second in 101..250 {
         lease.on(Event::WatchUnchanged { sent: at(second) });
     }
@@ -130,13 +128,21 @@ fn a_watch_does_not_stand_in_for_an_old_proof() {
 #[test]
 fn a_stale_refusal_does_not_freeze_and_a_second_proof_revives_the_dead() {
     let mut lease = fresh();
-    lease.on(Event::ProofOk { sent: at(100) });
+    lease.on(ok(100));
     assert!(!lease.on(Event::Refused { at: at(99), cause: Cause::KeyDisabled }));
     let (_, mut dead) = each_state().pop().expect("the last is dead");
-    dead.on(Event::ProofOk { sent: at(120) });
+    dead.on(ok(120));
     assert!(!dead.admits(at(120)));
-    dead.on(Event::ProofOk { sent: at(121) });
+    dead.on(ok(121));
     assert!(dead.admits(at(130)) && !dead.admits(at(131)));
+}
+
+#[test]
+fn an_answer_that_comes_after_its_own_span_opens_nothing() {
+    let mut lease = fresh();
+    assert!(!lease.on(Event::ProofOk { sent: at(100), now: at(110) }));
+    assert_eq!(lease.state(), State::Unproved);
+    assert!(lease.on(Event::ProofOk { sent: at(100), now: at(109) }));
 }
 
 #[test]
@@ -152,7 +158,8 @@ fn the_gate_admits_before_the_end_only() {
 fn event() -> impl Strategy<Value = Event> {
     let t = || (0u64..200).prop_map(at);
     prop_oneof![
-        t().prop_map(|sent| Event::ProofOk { sent }),
+        (0u64..200, 0u64..20)
+            .prop_map(|(s, late)| Event::ProofOk { sent: at(s), now: at(s + late) }),
         t().prop_map(|sent| Event::WatchUnchanged { sent }),
         t().prop_map(|at| Event::Named { at }),
         t().prop_map(|at| Event::Refused { at, cause: Cause::KeyDisabled }),
@@ -171,7 +178,7 @@ proptest! {
             let was_live = lease.until().is_some();
             lease.on(event);
             match event {
-                Event::ProofOk { sent } | Event::WatchUnchanged { sent } => {
+                Event::ProofOk { sent, .. } | Event::WatchUnchanged { sent } => {
                     good = good.max(Some(sent));
                     if !was_live && lease.until().is_some() {
                         prop_assert!(matches!(event, Event::ProofOk { .. }), "only a proof thaws");

@@ -20,9 +20,10 @@ fn xor(into: &mut [u8; KEY_BYTES], stripe: &[u8]) {
     into.iter_mut().zip(stripe).for_each(|(a, b)| *a ^= b);
 }
 
-/// Splits a key into stripes that all are needed to get it back.
-pub(super) fn split(key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RandomError> {
-    let mut out = Zeroizing::new(vec![0u8; STRIPES * KEY_BYTES]);
+/// Splits a key into stripes that all are needed to get it back, at the beginning of `bytes` bytes.
+/// The buffer has its full size from the start: growing it would leave plaintext stripes behind.
+pub(super) fn split(key: &[u8], bytes: usize) -> Result<Zeroizing<Vec<u8>>, RandomError> {
+    let mut out = Zeroizing::new(vec![0u8; bytes.max(STRIPES * KEY_BYTES)]);
     let last = (STRIPES - 1) * KEY_BYTES;
     random::fill(&mut out[..last])?;
     let mut block = Zeroizing::new([0u8; KEY_BYTES]);
@@ -31,7 +32,7 @@ pub(super) fn split(key: &[u8]) -> Result<Zeroizing<Vec<u8>>, RandomError> {
         diffuse(&mut block);
     }
     xor(&mut block, key);
-    out[last..].copy_from_slice(&*block);
+    out[last..last + KEY_BYTES].copy_from_slice(&*block);
     Ok(out)
 }
 

@@ -77,9 +77,8 @@ pub fn format(
     let header = Header::new(token.clone(), &slot_salt, &digest_salt, &digest);
     let mut out = vec![0u8; HEADER_BYTES];
     binary::write(&mut out, &header.to_json(), uuid)?;
-    let mut split = af::split(volume_key.expose())?;
-    split.resize(AREA_BYTES, 0);
-    slot_context(passphrase, &slot_salt, ITERATIONS)?.keyslot(&mut split, true);
+    let mut split = af::split(volume_key.expose(), AREA_BYTES)?;
+    slot_context(passphrase, &slot_salt)?.keyslot(&mut split, true);
     out[AREA_OFFSET..].copy_from_slice(&split);
     Ok((out, hex::encode(digest)))
 }
@@ -96,10 +95,10 @@ pub fn open(header: &[u8], passphrase: &DataKey) -> Result<Opened, Luks2Error> {
     let area =
         header.get(AREA_OFFSET..HEADER_BYTES).ok_or(Luks2Error::NoHeader("it is cut short"))?;
     let mut area = Zeroizing::new(area.to_vec());
-    slot_context(passphrase, &parsed.slot_salt, parsed.slot_iterations)?.keyslot(&mut area, false);
+    slot_context(passphrase, &parsed.slot_salt)?.keyslot(&mut area, false);
     let mut key = af::merge(&area);
     let mut digest = vec![0u8; parsed.digest.len()];
-    pbkdf2_sha256(&*key, &parsed.digest_salt, parsed.digest_iterations, &mut digest);
+    pbkdf2_sha256(&*key, &parsed.digest_salt, ITERATIONS, &mut digest);
     if verify_slices_are_equal(&digest, &parsed.digest).is_err() {
         return Err(Luks2Error::Passphrase);
     }
@@ -107,13 +106,9 @@ pub fn open(header: &[u8], passphrase: &DataKey) -> Result<Opened, Luks2Error> {
     Ok(Opened { volume_key, token: parsed.token, key_digest: hex::encode(parsed.digest) })
 }
 
-fn slot_context(
-    passphrase: &DataKey,
-    salt: &[u8],
-    iterations: NonZeroU32,
-) -> Result<XtsContext, Luks2Error> {
+fn slot_context(passphrase: &DataKey, salt: &[u8]) -> Result<XtsContext, Luks2Error> {
     let mut key = Zeroizing::new([0u8; KEY_BYTES]);
-    pbkdf2_sha256(passphrase.expose(), salt, iterations, &mut *key);
+    pbkdf2_sha256(passphrase.expose(), salt, ITERATIONS, &mut *key);
     Ok(XtsContext::from_bytes(&*key)?)
 }
 
