@@ -94,20 +94,30 @@ fn make(path: &Path) -> Result<()> {
         .with_context(|| format!("make {}", path.display()))
 }
 
-/// A whole file of mode 0600, or the old one: written aside and renamed into place.
+/// A whole file of mode 0600, or the old one: written aside under a name that nobody can guess or
+/// plant, renamed into place, and the folder synced.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let aside = path.with_extension("new");
     let context = || format!("write {}", path.display());
-    let mut file: File = OpenOptions::new()
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
+    let random = hex(&keystead_envelope::random::array::<8>().with_context(context)?);
+    let aside = folder.join(format!(".{}.{random}", name.to_string_lossy()));
+    let written = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&aside)
-        .with_context(context)?;
-    file.write_all(text.as_bytes()).with_context(context)?;
-    file.sync_all().with_context(context)?;
-    fs::rename(&aside, path).with_context(context)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&aside, path))
+        .and_then(|()| File::open(folder)?.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.with_context(context)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -129,5 +139,21 @@ mod tests {
         fs::write(root.join("VERSION"), "2\n").expect("written");
         assert!(Folder::open(&root).is_err(), "a newer layout was opened");
         assert!(Folder::open(Path::new("/usr")).is_err(), "a foreign folder was taken");
+    }
+
+    #[test]
+    fn a_private_file_is_0600_and_follows_no_planted_link() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("env");
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "untouched").expect("written");
+        std::os::unix::fs::symlink(&victim, dir.path().join("env.new")).expect("planted");
+        fs::write(&path, "old, readable by all").expect("written");
+        write_private(&path, "secret").expect("written");
+        assert_eq!(fs::read_to_string(&path).expect("text"), "secret");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&victim).expect("text"), "untouched");
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 3, "nothing left aside");
+        assert!(write_private(&dir.path().join("no/such/folder"), "x").is_err());
     }
 }
