@@ -6,3 +6,4 @@
 pub mod principals;
 pub mod sessions;
 pub mod trail;
+mod unique_id;

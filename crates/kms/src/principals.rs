@@ -3,6 +3,7 @@
 //! The file is TOML, mode 0600, and is read once: `[[account]]` with `id` and `name`, each with
 //! `[[account.user]]`: `name`, `access_key_id`, `secret_access_key`, `policy` (an identity policy).
 
+use crate::unique_id::spell;
 use keystead_aws::policy::{Caller, Policy};
 use keystead_types::{AccountId, UserArn};
 use serde::Deserialize;
@@ -153,10 +154,8 @@ impl Principals {
 /// `AIDA` and 17 letters or digits, the same at every start: derived from the ARN, because the
 /// start file has no room for an id and a user is never re-made.
 fn user_id(arn: &str) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, arn.as_bytes());
-    let tail = digest.as_ref().iter().take(17);
-    "AIDA".chars().chain(tail.map(|b| char::from(ALPHABET[usize::from(b % 32)]))).collect()
+    spell("AIDA", &digest.as_ref()[..17])
 }
 
 #[cfg(test)]

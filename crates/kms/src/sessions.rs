@@ -3,6 +3,7 @@
 //! the sessions it gave out. What the role may do is looked up at each use, and so is whether the
 //! role of that unique id still exists: deleting a role ends its sessions.
 
+use crate::unique_id::spell;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keystead_envelope::random;
@@ -58,10 +59,8 @@ pub enum SessionFault {
 
 /// Issues a session; `session.access_key_id` is made here.
 pub fn issue(root: &RootKey, mut session: Session) -> Result<Issued, RootKeyError> {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let bytes = random::array::<16>().map_err(keystead_envelope::memory::MemoryError::from)?;
-    let tail = bytes.iter().map(|b| char::from(ALPHABET[usize::from(b % 32)]));
-    session.access_key_id = "ASIA".chars().chain(tail).collect();
+    session.access_key_id = spell("ASIA", &bytes);
     let text = serde_json::to_vec(&session).expect("a session serializes");
     let token = STANDARD.encode(root.seal(AAD, &text)?);
     let secret = secret(root, &token);

@@ -100,7 +100,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let context = || format!("write {}", path.display());
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
-    let random = hex(&keystead_envelope::random::array::<8>().with_context(context)?);
+    let random = super::secrets::hex(8)?;
     let aside = folder.join(format!(".{}.{random}", name.to_string_lossy()));
     let written = OpenOptions::new()
         .write(true)
@@ -114,10 +114,6 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
         let _ = fs::remove_file(&aside);
     }
     written.with_context(context)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

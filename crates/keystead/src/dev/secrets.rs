@@ -4,7 +4,6 @@ use super::folder::{Folder, write_private};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::Read;
 
 /// An access key of a dev user.
 #[derive(Serialize, Deserialize)]
@@ -65,13 +64,12 @@ fn access_key() -> Result<AccessKey> {
 
 fn random(count: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; count];
-    fs::File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut bytes))
-        .context("read /dev/urandom")?;
+    keystead_envelope::random::fill(&mut bytes).context("make a secret")?;
     Ok(bytes)
 }
 
-fn hex(count: usize) -> Result<String> {
+/// That many random bytes as hexadecimal digits.
+pub(super) fn hex(count: usize) -> Result<String> {
     Ok(random(count)?.iter().map(|b| format!("{b:02x}")).collect())
 }
 
