@@ -10,7 +10,9 @@ use std::process::ExitCode;
 /// The key-management server.
 pub(crate) fn kms(args: &ServeArgs) -> Result<ExitCode> {
     begin(args)?;
-    anyhow::bail!("this build has no kms")
+    let config = keystead_kms::KmsConfig::load(&args.config)?;
+    runtime()?.block_on(keystead_kms::serve(config)).context("serve kms")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The data plane.
@@ -62,7 +64,6 @@ fn begin(args: &ServeArgs) -> Result<()> {
     Ok(())
 }
 
-#[expect(dead_code, reason = "kms, node and control are wired when their servers are there")]
 fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")
 }

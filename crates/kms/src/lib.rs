@@ -1,9 +1,155 @@
-//! The KMS server. Today: who may call (accounts, users, sessions) and the trail's writer. The
-//! store, the operations and the listener are not written yet.
+//! The key-management server: KMS, STS, IAM, CloudTrail's LookupEvents and `Keystead.Watch` on the
+//! AWS wire, everything enforced. The only holder of key material.
+//!
+//! A request goes `server` -> `calls` -> `who` (signature) -> `ops` (what is answered, recorded and
+//! changed) -> `store` (durable) -> `trail` (on record) -> the answer. `watch` tells who waits.
 
 #![deny(unsafe_code)]
 
-pub mod principals;
-pub mod sessions;
-pub mod trail;
+mod calls;
+mod clock;
+mod config;
+mod deletion;
+mod ops;
+mod principals;
+mod server;
+mod sessions;
+mod store;
+mod trail;
 mod unique_id;
+mod watch;
+mod who;
+
+pub use config::{ConfigError, KmsConfig};
+pub use principals::PrincipalsError;
+pub use store::StoreError;
+pub use trail::TrailError;
+
+use calls::Kms;
+use keystead_aws::trail::TrailKey;
+use keystead_types::Clock;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use trail::Trail;
+
+/// Why the server does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum KmsError {
+    /// Its settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its trail.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
+    /// The trail's signing key.
+    #[error("the trail's signing key")]
+    TrailKey(#[from] keystead_aws::trail::TrailKeyError),
+    /// The process or its key memory.
+    #[error("key memory")]
+    Memory(#[from] keystead_envelope::memory::MemoryError),
+    /// The port.
+    #[error("listen on {at}")]
+    Listen {
+        /// Where.
+        at: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Signals.
+    #[error("take signals")]
+    Signal(#[source] std::io::Error),
+}
+
+/// A server that runs.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: tokio::sync::watch::Sender<bool>,
+    server: JoinHandle<()>,
+    scheduler: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends it; everything answered is on disk.
+    pub async fn stop(self) {
+        self.scheduler.abort();
+        let _ = self.stop.send(true);
+        let _ = self.server.await;
+        let _ = self.scheduler.await;
+    }
+}
+
+/// Starts a server of these settings; answers once its port does.
+pub async fn start(config: &KmsConfig) -> Result<Running, KmsError> {
+    start_at(config, Arc::new(clock::SystemClock)).await
+}
+
+async fn start_at(config: &KmsConfig, clock: Arc<dyn Clock>) -> Result<Running, KmsError> {
+    let principals = config.principals()?;
+    let root = config.root_key()?;
+    let (store, owed) = Store::open(&config.data)?;
+    let trail_key = TrailKey::from_seed(&*root.derive("trail signing key"))?;
+    let trail = Trail::open(&config.data.join("trail"), trail_key, clock.clone())?;
+    pay(&store, &trail, owed).await?;
+    let at = config.listen;
+    let listener = TcpListener::bind(at).await.map_err(|source| KmsError::Listen { at, source })?;
+    let address = listener.local_addr().map_err(|source| KmsError::Listen { at, source })?;
+    let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
+    hosts.extend(config.hosts.iter().cloned());
+    let ran_before = (store.running_ms()?, clock.boot());
+    let hub = watch::Hub::new(store.sequence());
+    let kms = Arc::new(Kms {
+        principals,
+        root,
+        store,
+        trail,
+        hub,
+        gatekeeper: who::Gatekeeper::default(),
+        clock,
+        hosts,
+        ran_before,
+    });
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(server::run(listener, kms.clone(), stopped));
+    let scheduler = tokio::spawn(async move { deletion::run(&kms).await });
+    tracing::info!(%address, "kms serves");
+    Ok(Running { address, stop, server, scheduler })
+}
+
+/// Writes the records that a killed server left owing.
+async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(), KmsError> {
+    for record in owed {
+        let Some(id) = record.get("eventID").and_then(|id| id.as_str()).map(str::to_owned) else {
+            continue;
+        };
+        let there = trail.newest(0, 1, |other| other.get("eventID") == record.get("eventID"));
+        if there.0.is_empty() {
+            tracing::info!(event = %id, "a change of a killed server goes on record");
+            trail.record(record).await?;
+        }
+        store.paid([id]);
+    }
+    Ok(())
+}
+
+/// `keystead kms serve`: serves until SIGTERM or SIGINT.
+pub async fn serve(config: KmsConfig) -> Result<(), KmsError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    keystead_envelope::memory::harden_process()?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(KmsError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(KmsError::Signal)?;
+    let running = start(&config).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    running.stop().await;
+    Ok(())
+}

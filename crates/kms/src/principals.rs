@@ -54,7 +54,7 @@ struct UserEntry {
 }
 
 /// A user of an account.
-pub struct User {
+pub(crate) struct User {
     /// Who it is when it calls.
     pub caller: Caller,
     /// What it may do.
@@ -65,7 +65,7 @@ pub struct User {
 
 /// Everybody that the start file names.
 #[derive(Default)]
-pub struct Principals {
+pub(crate) struct Principals {
     accounts: BTreeMap<AccountId, String>,
     /// By access key id.
     users: BTreeMap<String, User>,
@@ -73,7 +73,7 @@ pub struct Principals {
 
 impl Principals {
     /// Reads the start file.
-    pub fn load(path: &Path) -> Result<Self, PrincipalsError> {
+    pub(crate) fn load(path: &Path) -> Result<Self, PrincipalsError> {
         let mode = std::fs::metadata(path)?.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(PrincipalsError::Mode(mode));
@@ -82,7 +82,7 @@ impl Principals {
     }
 
     /// Reads the start file's text.
-    pub fn parse(text: &str) -> Result<Self, PrincipalsError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PrincipalsError> {
         let file: File = toml::from_str(text).map_err(|_| PrincipalsError::Shape)?;
         let mut all = Self::default();
         let mut arns = BTreeSet::new();
@@ -135,18 +135,18 @@ impl Principals {
     }
 
     /// The user of an access key.
-    pub fn by_access_key(&self, id: &str) -> Option<&User> {
+    pub(crate) fn by_access_key(&self, id: &str) -> Option<&User> {
         self.users.get(id)
     }
 
     /// The unique id of a user, when there is one of that ARN.
-    pub fn unique_id(&self, arn: &str) -> Option<&str> {
+    pub(crate) fn unique_id(&self, arn: &str) -> Option<&str> {
         let user = self.users.values().find(|user| user.caller.arn == arn)?;
         Some(&user.caller.unique_id)
     }
 
     /// Does the account exist?
-    pub fn has_account(&self, account: &str) -> bool {
+    pub(crate) fn has_account(&self, account: &str) -> bool {
         self.accounts.keys().any(|id| id.as_str() == account)
     }
 }

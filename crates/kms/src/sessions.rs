@@ -17,7 +17,7 @@ const MAX_TOKEN: usize = 8192;
 
 /// What a session token carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub(crate) struct Session {
     /// `ASIA…`, the access key id that belongs to the token.
     pub access_key_id: String,
     /// The role's account.
@@ -37,7 +37,7 @@ pub struct Session {
 }
 
 /// Credentials as AssumeRole answers them.
-pub struct Issued {
+pub(crate) struct Issued {
     /// The session, with its access key id.
     pub session: Session,
     /// The secret.
@@ -48,7 +48,7 @@ pub struct Issued {
 
 /// Why a presented token is no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SessionFault {
+pub(crate) enum SessionFault {
     /// Not a token of this server, or one of another access key.
     #[error("the session token is not valid")]
     Invalid,
@@ -58,7 +58,7 @@ pub enum SessionFault {
 }
 
 /// Issues a session; `session.access_key_id` is made here.
-pub fn issue(root: &RootKey, mut session: Session) -> Result<Issued, RootKeyError> {
+pub(crate) fn issue(root: &RootKey, mut session: Session) -> Result<Issued, RootKeyError> {
     let bytes = random::array::<16>().map_err(keystead_envelope::memory::MemoryError::from)?;
     session.access_key_id = spell("ASIA", &bytes);
     let text = serde_json::to_vec(&session).expect("a session serializes");
@@ -68,7 +68,7 @@ pub fn issue(root: &RootKey, mut session: Session) -> Result<Issued, RootKeyErro
 }
 
 /// Opens a presented token; answers the session and its secret.
-pub fn open(
+pub(crate) fn open(
     root: &RootKey,
     access_key_id: &str,
     token: &str,

@@ -31,7 +31,7 @@ const QUEUE: usize = 4096;
 const BATCH: usize = 1024;
 
 /// One trail record.
-pub type Record = Map<String, Value>;
+pub(crate) type Record = Map<String, Value>;
 
 /// Why a record is not on disk.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ struct Job {
 }
 
 /// The trail of one KMS.
-pub struct Trail {
+pub(crate) struct Trail {
     jobs: Option<SyncSender<Job>>,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
@@ -80,7 +80,11 @@ struct Shared {
 impl Trail {
     /// Opens the trail of a folder, made when missing. A torn last line is cut, and the cut is
     /// recorded.
-    pub fn open(folder: &Path, key: TrailKey, clock: Arc<dyn Clock>) -> Result<Self, TrailError> {
+    pub(crate) fn open(
+        folder: &Path,
+        key: TrailKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, TrailError> {
         let mut index = Index::default();
         let segments = Segments::open(folder, clock.as_ref(), &key, |record| index.push(record))?;
         let head = Mutex::new(segments.state());
@@ -102,14 +106,14 @@ impl Trail {
     }
 
     /// Puts a record on disk; answers when it is there.
-    pub async fn record(&self, record: Record) -> Result<(), TrailError> {
+    pub(crate) async fn record(&self, record: Record) -> Result<(), TrailError> {
         let (done, written) = oneshot::channel();
         self.send(Job { record, done: Some(done) })?;
         if written.await.unwrap_or(false) { Ok(()) } else { Err(TrailError::Refused) }
     }
 
     /// Puts a record on disk within 200 ms; refused while the disk refuses.
-    pub fn record_soon(&self, record: Record) -> Result<(), TrailError> {
+    pub(crate) fn record_soon(&self, record: Record) -> Result<(), TrailError> {
         if !self.shared.healthy.load(Ordering::SeqCst) {
             return Err(TrailError::Refused);
         }
@@ -117,14 +121,14 @@ impl Trail {
     }
 
     /// The signed head: what is on disk now.
-    pub fn head(&self) -> Head {
+    pub(crate) fn head(&self) -> Head {
         let state = *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner);
         state.head(&self.shared.key)
     }
 
     /// Records that `fits` accepts, newest first, at most `most`, after `skip` of them; and
     /// whether there are more.
-    pub fn newest(
+    pub(crate) fn newest(
         &self,
         skip: usize,
         most: usize,

@@ -1,0 +1,265 @@
+//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey: key material is unsealed for one call and wiped
+//! at its end.
+
+use super::find::{Found, by_arn, find};
+use super::grants::check_tokens;
+use super::keys::material_aad;
+use super::{Body, Call, Note, Room};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keystead_aws::ops::{Decrypt, Encrypt, GenerateDataKey, Operation, ReEncrypt};
+use keystead_aws::policy::Denied;
+use keystead_aws::{AwsError, error};
+use keystead_envelope::blob::{self, BlobError, BlobHeader};
+use keystead_envelope::memory::DataKey;
+use keystead_types::KeyArn;
+use serde_json::json;
+use std::collections::BTreeMap;
+use zeroize::Zeroizing;
+
+type Answer = Result<Body, AwsError>;
+type Context = BTreeMap<String, String>;
+
+const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
+
+fn check_algorithm(given: Option<&String>) -> Result<(), AwsError> {
+    match given {
+        Some(other) if other != ALGORITHM => Err(AwsError::client(
+            "InvalidKeyUsageException",
+            format!("Algorithm {other} and key spec SYMMETRIC_DEFAULT are incompatible."),
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Found<'_> {
+    fn header(&self) -> Result<BlobHeader, AwsError> {
+        let arn = self.arn();
+        let id = hex::decode(&self.key.record.material.id).map_err(|_| error::internal())?;
+        let material_id = id.first_chunk().copied().ok_or_else(error::internal)?;
+        Ok(BlobHeader {
+            region: arn.region().clone(),
+            account: arn.account().clone(),
+            key_id: arn.key_id().to_owned(),
+            material_id,
+        })
+    }
+
+    fn material(&self, room: &Room<'_>) -> Result<DataKey, AwsError> {
+        let material = &self.key.record.material;
+        let sealed = STANDARD.decode(&material.sealed).map_err(|_| error::internal())?;
+        room.root.open(&material_aad(self.arn(), &material.id), &sealed).map_err(|fault| {
+            tracing::error!(key = %self.arn(), %fault, "key material does not open");
+            error::internal()
+        })
+    }
+
+    fn seal(&self, room: &Room<'_>, context: &Context, plain: &[u8]) -> Result<Vec<u8>, AwsError> {
+        blob::seal(&self.material(room)?, &self.header()?, context, plain).map_err(|fault| {
+            match fault {
+                BlobError::TooLong => error::validation("The ciphertext would be too long."),
+                BlobError::Invalid | BlobError::Random(_) => error::internal(),
+            }
+        })
+    }
+
+    /// Opens a blob that claims to be this key's.
+    fn open(
+        &self,
+        room: &Room<'_>,
+        header: Option<&BlobHeader>,
+        sealed: &[u8],
+        context: &Context,
+    ) -> Result<Zeroizing<Vec<u8>>, AwsError> {
+        let header = header.ok_or_else(error::invalid_ciphertext)?;
+        let ours = self.header()?;
+        if (&header.region, &header.account, &header.key_id)
+            != (&ours.region, &ours.account, &ours.key_id)
+        {
+            return Err(error::incorrect_key());
+        }
+        if header.material_id != ours.material_id {
+            return Err(error::invalid_ciphertext());
+        }
+        blob::open(&self.material(room)?, sealed, context).map_err(|_| error::invalid_ciphertext())
+    }
+
+    fn allowed_with(
+        &self,
+        room: &Room<'_>,
+        call: &Call<'_>,
+        action: &str,
+        op: Operation,
+        context: &Context,
+    ) -> Result<(), Denied> {
+        self.authorize(room, call, action, op, |request| {
+            request.encryption_context = Some(context.clone());
+        })
+        .map(drop)
+    }
+}
+
+/// The key that a blob is to be opened with: the one that the request names, else the one that the
+/// blob names. Whoever may not use it learns nothing more.
+fn find_for_blob<'a>(
+    room: &Room<'a>,
+    call: &Call<'_>,
+    given: Option<&String>,
+    header: Option<&BlobHeader>,
+    (action, op): (&str, Operation),
+    context: &Context,
+    note: &mut Note,
+) -> Result<Found<'a>, AwsError> {
+    let named = header.and_then(|h| {
+        let here = h.region == *call.region;
+        here.then(|| KeyArn::new(h.region.clone(), h.account.clone(), &h.key_id).ok()).flatten()
+    });
+    let Some(given) = given else {
+        let header = header.ok_or_else(error::invalid_ciphertext)?;
+        let undisclosed = || {
+            let resource =
+                format!("arn:aws:kms:{}:{}:key/{}", header.region, header.account, header.key_id);
+            Denied::undisclosed(&call.who.caller, action, &resource).kms_ciphertext_error()
+        };
+        let arn = named.ok_or_else(undisclosed)?;
+        let found = by_arn(room, &arn, note).ok_or_else(undisclosed)?;
+        found
+            .allowed_with(room, call, action, op, context)
+            .map_err(|denied| denied.kms_ciphertext_error())?;
+        return Ok(found);
+    };
+    // A bare id may name another account's key, because the blob says whose it is.
+    let found = match named.filter(|arn| arn.key_id() == given) {
+        Some(arn) => {
+            by_arn(room, &arn, note).ok_or_else(|| error::key_not_found(&arn.to_string()))?
+        }
+        None => find(room, call, given, op, note)?,
+    };
+    found.allowed_with(room, call, action, op, context).map_err(|denied| denied.kms_error())?;
+    Ok(found)
+}
+
+pub(super) fn encrypt(room: &Room<'_>, call: &Call<'_>, r: &Encrypt, note: &mut Note) -> Answer {
+    note.dry_run = r.dry_run;
+    check_tokens(room, &r.grant_tokens)?;
+    let op = Operation::Encrypt;
+    let found = find(room, call, &r.key_id, op, note)?;
+    found
+        .allowed_with(room, call, "kms:Encrypt", op, &r.context)
+        .map_err(|denied| denied.kms_error())?;
+    found.usable()?;
+    check_algorithm(r.algorithm.as_ref())?;
+    if r.dry_run {
+        return Err(error::dry_run());
+    }
+    let sealed = found.seal(room, &r.context, &r.plaintext)?;
+    Ok(Body::Json(json!({
+        "CiphertextBlob": STANDARD.encode(sealed),
+        "KeyId": found.arn(),
+        "EncryptionAlgorithm": ALGORITHM,
+    })))
+}
+
+pub(super) fn decrypt(room: &Room<'_>, call: &Call<'_>, r: &Decrypt, note: &mut Note) -> Answer {
+    note.dry_run = r.dry_run;
+    note.canary = r.context.get("keystead:purpose").is_some_and(|p| p == "canary");
+    check_tokens(room, &r.grant_tokens)?;
+    let header = blob::parse_header(&r.ciphertext).ok();
+    let what = ("kms:Decrypt", Operation::Decrypt);
+    let given = r.key_id.as_ref();
+    let found = find_for_blob(room, call, given, header.as_ref(), what, &r.context, note)?;
+    found.usable()?;
+    check_algorithm(r.algorithm.as_ref())?;
+    let plain = found.open(room, header.as_ref(), &r.ciphertext, &r.context)?;
+    if r.dry_run {
+        return Err(error::dry_run());
+    }
+    let more = format!(",\"EncryptionAlgorithm\":\"{ALGORITHM}\"");
+    Ok(secret(&found, &plain, &more))
+}
+
+/// An answer with a plaintext, written into one buffer of the right size.
+fn secret(found: &Found<'_>, plain: &[u8], more: &str) -> Body {
+    let mut text = String::with_capacity(1024 + more.len() + plain.len() * 4 / 3);
+    text.push_str("{\"KeyId\":\"");
+    text.push_str(&found.arn().to_string());
+    text.push_str("\",\"KeyMaterialId\":\"");
+    text.push_str(&found.key.record.material.id);
+    text.push_str("\",\"Plaintext\":\"");
+    STANDARD.encode_string(plain, &mut text);
+    text.push('"');
+    text.push_str(more);
+    text.push('}');
+    Body::Secret(text.into_bytes())
+}
+
+pub(super) fn generate(
+    room: &Room<'_>,
+    call: &Call<'_>,
+    r: &GenerateDataKey,
+    with_plaintext: bool,
+    note: &mut Note,
+) -> Answer {
+    note.dry_run = r.dry_run;
+    check_tokens(room, &r.grant_tokens)?;
+    let op = if with_plaintext {
+        Operation::GenerateDataKey
+    } else {
+        Operation::GenerateDataKeyWithoutPlaintext
+    };
+    let found = find(room, call, &r.key_id, op, note)?;
+    found
+        .allowed_with(room, call, op.info().actions[0], op, &r.context)
+        .map_err(|denied| denied.kms_error())?;
+    found.usable()?;
+    if r.dry_run {
+        return Err(error::dry_run());
+    }
+    let data_key = DataKey::random(r.number_of_bytes).map_err(|_| error::internal())?;
+    let sealed = found.seal(room, &r.context, data_key.expose())?;
+    let sealed = STANDARD.encode(sealed);
+    if with_plaintext {
+        let more = format!(",\"CiphertextBlob\":\"{sealed}\"");
+        return Ok(secret(&found, data_key.expose(), &more));
+    }
+    Ok(Body::Json(json!({
+        "CiphertextBlob": sealed,
+        "KeyId": found.arn(),
+        "KeyMaterialId": found.key.record.material.id,
+    })))
+}
+
+pub(super) fn re_encrypt(
+    room: &Room<'_>,
+    call: &Call<'_>,
+    r: &ReEncrypt,
+    note: &mut Note,
+) -> Answer {
+    note.dry_run = r.dry_run;
+    check_tokens(room, &r.grant_tokens)?;
+    let op = Operation::ReEncrypt;
+    let header = blob::parse_header(&r.ciphertext).ok();
+    let from = ("kms:ReEncryptFrom", op);
+    let given = r.source_key_id.as_ref();
+    let source = find_for_blob(room, call, given, header.as_ref(), from, &r.source_context, note)?;
+    let target = find(room, call, &r.destination_key_id, op, note)?;
+    target
+        .allowed_with(room, call, "kms:ReEncryptTo", op, &r.destination_context)
+        .map_err(|denied| denied.kms_error())?;
+    source.usable()?;
+    target.usable()?;
+    let plain = source.open(room, header.as_ref(), &r.ciphertext, &r.source_context)?;
+    if r.dry_run {
+        return Err(error::dry_run());
+    }
+    let sealed = target.seal(room, &r.destination_context, &plain)?;
+    Ok(Body::Json(json!({
+        "CiphertextBlob": STANDARD.encode(sealed),
+        "SourceKeyId": source.arn(),
+        "KeyId": target.arn(),
+        "SourceEncryptionAlgorithm": ALGORITHM,
+        "DestinationEncryptionAlgorithm": ALGORITHM,
+        "SourceKeyMaterialId": source.key.record.material.id,
+        "DestinationKeyMaterialId": target.key.record.material.id,
+    })))
+}

@@ -1,0 +1,151 @@
+//! The listener: HTTP/1.1 with keep-alive on loopback, one task a connection.
+
+use crate::calls::{Answer, Kms, Request};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+/// The longest body: a key policy of 131,072 characters, escaped.
+const MOST_BODY: usize = 1024 * 1024;
+const MOST_CONNECTIONS: usize = 8192;
+/// For the head of a request, and how long a connection may idle.
+const HEAD: Duration = Duration::from_secs(60);
+const BODY: Duration = Duration::from_secs(10);
+/// How long calls under way have at the end; watches answer within their second.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Serves until `stop` turns true.
+pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, mut stop: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stop) => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Ok(permit) = room.clone().try_acquire_owned() else {
+                    tracing::warn!("{MOST_CONNECTIONS} connections are open; one more was closed");
+                    continue;
+                };
+                let _ = stream.set_nodelay(true);
+                let (kms, stop) = (kms.clone(), stop.clone());
+                tasks.spawn(async move {
+                    connection(TokioIo::new(stream), peer, kms, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST, all).await.is_err() {
+        tracing::warn!("calls under way were cut off");
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn connection(
+    io: TokioIo<tokio::net::TcpStream>,
+    peer: SocketAddr,
+    kms: Arc<Kms>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| {
+        let kms = kms.clone();
+        async move { Ok::<_, Infallible>(one(request, peer, &kms).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(64 * 1024)
+        .serve_connection(io, service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(%peer, %error, "connection");
+            }
+        }
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+async fn one(
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    kms: &Kms,
+) -> hyper::Response<Full<Bytes>> {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    if request.method() == http::Method::GET && request.uri().path() == "/healthz" {
+        let body = b"ok\n".to_vec();
+        return response(Answer { status: 200, content_type: "text/plain", body }, &request_id);
+    }
+    let (head, body) = request.into_parts();
+    let collected = tokio::time::timeout(BODY, Limited::new(body, MOST_BODY).collect()).await;
+    let body = match collected {
+        Ok(Ok(body)) => body.to_bytes().to_vec(),
+        Ok(Err(_)) => return plain(413, "the body is too long or broke off", &request_id),
+        Err(_) => return plain(408, "the body did not arrive in 10 s", &request_id),
+    };
+    let headers = head
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        })
+        .collect();
+    let request = Request {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers,
+        body,
+        peer: peer.ip().to_string(),
+        request_id,
+    };
+    let answer = kms.answer(&request).await;
+    response(answer, &request.request_id)
+}
+
+fn plain(status: u16, text: &str, request_id: &str) -> hyper::Response<Full<Bytes>> {
+    let body = format!("{text}\n").into_bytes();
+    response(Answer { status, content_type: "text/plain", body }, request_id)
+}
+
+fn response(answer: Answer, request_id: &str) -> hyper::Response<Full<Bytes>> {
+    hyper::Response::builder()
+        .status(answer.status)
+        .header(CONTENT_TYPE, answer.content_type)
+        .header("x-amzn-requestid", request_id)
+        .header(CACHE_CONTROL, "no-cache, no-store, must-revalidate, private")
+        .body(Full::new(Bytes::from(answer.body)))
+        .unwrap_or_else(|_| {
+            let mut broken = hyper::Response::new(Full::new(Bytes::new()));
+            *broken.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            broken
+        })
+}

@@ -1,0 +1,144 @@
+//! The live state: every record in memory with its policies parsed. A call reads nothing from
+//! disk.
+
+use super::records::{Alias, Grant, Key, RecordError, Role};
+use keystead_aws::policy::{BoundPolicy, GrantView, Policy, StoredPolicy};
+use keystead_types::KeyArn;
+use std::collections::BTreeMap;
+
+pub(crate) struct LiveKey {
+    pub(crate) record: Key,
+    pub(crate) policy: BoundPolicy,
+}
+
+pub(crate) struct LiveRole {
+    pub(crate) record: Role,
+    pub(crate) trust: BoundPolicy,
+    pub(crate) policies: Vec<Policy>,
+}
+
+/// A change of one record.
+pub(crate) enum Change {
+    PutKey(Key),
+    /// With its aliases and grants.
+    RemoveKey(KeyArn),
+    PutAlias(Alias),
+    PutGrant(Grant),
+    RemoveGrant(KeyArn, String),
+    PutRole(Role),
+    RemoveRole(String),
+}
+
+/// What a watcher may wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Touched {
+    Key(String),
+    Role(String),
+}
+
+impl Change {
+    /// What the change touches; an alias opens and shuts nothing.
+    pub(crate) fn touched(&self) -> Option<Touched> {
+        match self {
+            Self::PutKey(key) => Some(Touched::Key(key.arn.to_string())),
+            Self::PutGrant(grant) => Some(Touched::Key(grant.key.to_string())),
+            Self::RemoveKey(key) | Self::RemoveGrant(key, _) => Some(Touched::Key(key.to_string())),
+            Self::PutRole(role) => Some(Touched::Role(role.arn.clone())),
+            Self::RemoveRole(arn) => Some(Touched::Role(arn.clone())),
+            Self::PutAlias(_) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) keys: BTreeMap<KeyArn, LiveKey>,
+    /// By alias ARN.
+    pub(crate) aliases: BTreeMap<String, Alias>,
+    /// By key, then by grant id.
+    grants: BTreeMap<KeyArn, BTreeMap<String, Grant>>,
+    /// By ARN.
+    pub(crate) roles: BTreeMap<String, LiveRole>,
+}
+
+fn bound(
+    stored: &StoredPolicy,
+    parse: fn(&str) -> Result<Policy, keystead_aws::policy::PolicyError>,
+) -> Result<BoundPolicy, RecordError> {
+    let policy = parse(&stored.text).map_err(|e| RecordError::Damaged(e.0))?;
+    Ok(BoundPolicy::new(policy, stored.ids.clone()))
+}
+
+impl State {
+    /// Applies a change; an error means that a policy does not parse, which was checked before the
+    /// record was made.
+    pub(crate) fn apply(&mut self, change: Change) -> Result<(), RecordError> {
+        match change {
+            Change::PutKey(record) => {
+                let policy = bound(&record.policy, Policy::parse_key_policy)?;
+                self.keys.insert(record.arn.clone(), LiveKey { record, policy });
+            }
+            Change::RemoveKey(arn) => {
+                self.keys.remove(&arn);
+                self.grants.remove(&arn);
+                self.aliases.retain(|_, alias| alias.target != arn);
+            }
+            Change::PutAlias(alias) => {
+                self.aliases.insert(alias.arn.clone(), alias);
+            }
+            Change::PutGrant(grant) => {
+                self.grants.entry(grant.key.clone()).or_default().insert(grant.id.clone(), grant);
+            }
+            Change::RemoveGrant(key, id) => {
+                if let Some(grants) = self.grants.get_mut(&key) {
+                    grants.remove(&id);
+                }
+            }
+            Change::PutRole(record) => {
+                let trust = bound(&record.trust, Policy::parse_trust)?;
+                let parse = |text: &String| Policy::parse_identity(text);
+                let policies = record.policies.values().map(parse).collect::<Result<_, _>>();
+                let policies = policies.map_err(|e| RecordError::Damaged(e.0))?;
+                self.roles.insert(record.arn.clone(), LiveRole { record, trust, policies });
+            }
+            Change::RemoveRole(arn) => {
+                self.roles.remove(&arn);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn grants(&self, key: &KeyArn) -> impl Iterator<Item = &Grant> {
+        self.grants.get(key).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn grant(&self, key: &KeyArn, id: &str) -> Option<&Grant> {
+        self.grants.get(key)?.get(id)
+    }
+
+    pub(crate) fn role_of_name(&self, account: &str, name: &str) -> Option<&LiveRole> {
+        self.roles.values().find(|r| r.record.account == account && r.record.name == name)
+    }
+}
+
+impl Grant {
+    pub(crate) fn view(&self) -> GrantView<'_> {
+        GrantView {
+            id: &self.id,
+            grantee: &self.grantee,
+            grantee_id: self.grantee_id.as_deref(),
+            operations: &self.operations,
+            constraints: &self.constraints,
+        }
+    }
+
+    /// The retiring principal in the grantee's place.
+    pub(crate) fn retiring_view(&self) -> Option<GrantView<'_>> {
+        let retiring = self.retiring.as_deref()?;
+        Some(GrantView {
+            grantee: retiring,
+            grantee_id: self.retiring_id.as_deref(),
+            ..self.view()
+        })
+    }
+}

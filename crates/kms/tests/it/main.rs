@@ -1,0 +1,8 @@
+//! The server over TCP, as its callers see it: a small signed client of our own for what stock
+//! clients cannot send, and boto3 for what they do.
+
+mod boto3;
+mod refusals;
+mod rig;
+mod trail;
+mod watch;
