@@ -92,35 +92,42 @@ pub async fn start(config: &KmsConfig) -> Result<Running, KmsError> {
 }
 
 async fn start_at(config: &KmsConfig, clock: Arc<dyn Clock>) -> Result<Running, KmsError> {
+    let at = config.listen;
+    let listener = TcpListener::bind(at).await.map_err(|source| KmsError::Listen { at, source })?;
+    let address = listener.local_addr().map_err(|source| KmsError::Listen { at, source })?;
+    let kms = Arc::new(open(config, clock, address).await?);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(server::run(listener, kms.clone(), stopped));
+    let scheduler = tokio::spawn(async move { deletion::run(&kms).await });
+    tracing::info!(%address, "kms serves");
+    Ok(Running { address, stop, server, scheduler })
+}
+
+/// Reads everything in.
+async fn open(
+    config: &KmsConfig,
+    clock: Arc<dyn Clock>,
+    address: SocketAddr,
+) -> Result<Kms, KmsError> {
     let principals = config.principals()?;
     let root = config.root_key()?;
     let (store, owed) = Store::open(&config.data)?;
     let trail_key = TrailKey::from_seed(&*root.derive("trail signing key"))?;
     let trail = Trail::open(&config.data.join("trail"), trail_key, clock.clone())?;
     pay(&store, &trail, owed).await?;
-    let at = config.listen;
-    let listener = TcpListener::bind(at).await.map_err(|source| KmsError::Listen { at, source })?;
-    let address = listener.local_addr().map_err(|source| KmsError::Listen { at, source })?;
     let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
     hosts.extend(config.hosts.iter().cloned());
-    let ran_before = (store.running_ms()?, clock.boot());
-    let hub = watch::Hub::new(store.sequence());
-    let kms = Arc::new(Kms {
+    Ok(Kms {
         principals,
         root,
+        hub: watch::Hub::new(store.sequence()),
+        gatekeeper: who::Gatekeeper::default(),
+        hosts,
+        ran_before: (store.running_ms()?, clock.boot()),
         store,
         trail,
-        hub,
-        gatekeeper: who::Gatekeeper::default(),
         clock,
-        hosts,
-        ran_before,
-    });
-    let (stop, stopped) = tokio::sync::watch::channel(false);
-    let server = tokio::spawn(server::run(listener, kms.clone(), stopped));
-    let scheduler = tokio::spawn(async move { deletion::run(&kms).await });
-    tracing::info!(%address, "kms serves");
-    Ok(Running { address, stop, server, scheduler })
+    })
 }
 
 /// Writes the records that a killed server left owing.
@@ -153,3 +160,6 @@ pub async fn serve(config: KmsConfig) -> Result<(), KmsError> {
     running.stop().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
