@@ -1,7 +1,7 @@
 //! What the server is told at start: one TOML file, unknown keys refused.
 
 use crate::principals::{Principals, PrincipalsError};
-use keystead_envelope::memory::DataKey;
+use keystead_envelope::memory::{ArenaMode, DataKey, parse_swaps};
 use keystead_envelope::root_key::RootKey;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -46,9 +46,35 @@ pub struct KmsConfig {
     pub principals: PathBuf,
     /// File with the root key, 64 hexadecimal digits: for `keystead dev` only.
     pub insecure_plain_root_key: PathBuf,
+    /// How keys are held in memory: `secret` (the default) or `mlock`.
+    #[serde(default)]
+    pub arena: Arena,
+    /// Serve although swap is on and in clear: memory may reach a disk.
+    #[serde(default)]
+    pub insecure_swap: bool,
     /// Further names that clients may call this server by, with the port.
     #[serde(default)]
     pub hosts: Vec<String>,
+}
+
+/// How keys are held in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arena {
+    /// memfd_secret(2) where the kernel has it, else mlock(2).
+    #[default]
+    Secret,
+    /// mlock(2); a test can find keys in it.
+    Mlock,
+}
+
+impl From<Arena> for ArenaMode {
+    fn from(arena: Arena) -> Self {
+        match arena {
+            Arena::Secret => Self::Secret,
+            Arena::Mlock => Self::Mlock,
+        }
+    }
 }
 
 impl KmsConfig {
@@ -60,6 +86,20 @@ impl KmsConfig {
             return Err(content(path, "`listen` must be a loopback address; put TLS in front"));
         }
         Ok(config)
+    }
+
+    /// Refuses swap that is on and in clear.
+    pub(crate) fn check_swap(&self) -> Result<(), ConfigError> {
+        let plain = parse_swaps(&read(Path::new("/proc/swaps"))?);
+        match plain.first() {
+            Some(device) if !self.insecure_swap => Err(content(
+                Path::new("/proc/swaps"),
+                &format!(
+                    "{device} is swap in clear; run `swapoff {device}`, encrypt it, or set insecure_swap"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn principals(&self) -> Result<Principals, ConfigError> {

@@ -20,13 +20,14 @@ mod unique_id;
 mod watch;
 mod who;
 
-pub use config::{ConfigError, KmsConfig};
+pub use config::{Arena, ConfigError, KmsConfig};
 pub use principals::PrincipalsError;
 pub use store::StoreError;
 pub use trail::TrailError;
 
 use calls::Kms;
 use keystead_aws::trail::TrailKey;
+use keystead_envelope::memory;
 use keystead_types::Clock;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use trail::Trail;
+
+/// The root key and the material of calls under way.
+const ARENA_BYTES: usize = 1 << 20;
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ pub enum KmsError {
     TrailKey(#[from] keystead_aws::trail::TrailKeyError),
     /// The process or its key memory.
     #[error("key memory")]
-    Memory(#[from] keystead_envelope::memory::MemoryError),
+    Memory(#[from] memory::MemoryError),
     /// The port.
     #[error("listen on {at}")]
     Listen {
@@ -149,7 +153,9 @@ async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(
 /// `keystead kms serve`: serves until SIGTERM or SIGINT.
 pub async fn serve(config: KmsConfig) -> Result<(), KmsError> {
     use tokio::signal::unix::{SignalKind, signal};
-    keystead_envelope::memory::harden_process()?;
+    config.check_swap()?;
+    memory::harden_process()?;
+    memory::init_arena(config.arena.into(), ARENA_BYTES)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(KmsError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(KmsError::Signal)?;
     let running = start(&config).await?;

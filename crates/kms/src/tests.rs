@@ -47,6 +47,8 @@ fn config(folder: &Path) -> KmsConfig {
         ),
         insecure_plain_root_key: private("root-key", &"5a".repeat(32)),
         hosts: vec![],
+        arena: crate::Arena::Mlock,
+        insecure_swap: false,
     }
 }
 

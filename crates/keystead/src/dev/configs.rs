@@ -22,18 +22,20 @@ pub(crate) fn write(
     put("node-credentials.toml", &toml::to_string(&secrets.node)?)?;
     put("control-credentials.toml", &toml::to_string(&secrets.control)?)?;
     put("principals.toml", &toml::to_string(&principals(secrets))?)?;
-    put("kms.toml", &toml::to_string(&kms(folder, ports))?)?;
+    put("kms.toml", &toml::to_string(&kms(folder, ports, args))?)?;
     put("control.toml", &toml::to_string(&control(folder, ports, args))?)?;
     put("node.toml", &toml::to_string(&node(folder, ports, args))?)?;
     put("hold.toml", &toml::to_string(&hold(folder, secrets))?)
 }
 
-fn kms(folder: &Folder, ports: &Ports) -> serde_json::Value {
+fn kms(folder: &Folder, ports: &Ports, args: &DevRun) -> serde_json::Value {
     json!({
         "listen": ports.kms,
         "data": folder.root.join("kms"),
         "principals": folder.config("principals.toml"),
         "insecure_plain_root_key": folder.config("root-key"),
+        "arena": args.arena,
+        "insecure_swap": args.insecure_swap,
     })
 }
 

@@ -12,6 +12,7 @@ use keystead_aws::policy::Denied;
 use keystead_aws::{AwsError, error};
 use keystead_envelope::blob::{self, BlobError, BlobHeader};
 use keystead_envelope::memory::DataKey;
+use keystead_envelope::random;
 use keystead_types::KeyArn;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -215,12 +216,13 @@ pub(super) fn generate(
     if r.dry_run {
         return Err(error::dry_run());
     }
-    let data_key = DataKey::random(r.number_of_bytes).map_err(|_| error::internal())?;
-    let sealed = found.seal(room, &r.context, data_key.expose())?;
+    let mut data_key = Zeroizing::new(vec![0; r.number_of_bytes]);
+    random::fill(&mut data_key).map_err(|_| error::internal())?;
+    let sealed = found.seal(room, &r.context, &data_key)?;
     let sealed = STANDARD.encode(sealed);
     if with_plaintext {
         let more = format!(",\"CiphertextBlob\":\"{sealed}\"");
-        return Ok(secret(&found, data_key.expose(), &more));
+        return Ok(secret(&found, &data_key, &more));
     }
     Ok(Body::Json(json!({
         "CiphertextBlob": sealed,

@@ -255,6 +255,11 @@ async fn states_contexts_and_windows_are_enforced_and_survive_a_restart() {
         rig.good(&owner, "Decrypt", open(json!({"a": "bc"}))).await["Plaintext"],
         "c2VjcmV0"
     );
+    for (bytes, wanted) in [(1, 200), (1024, 200), (1025, 400)] {
+        let input = json!({"KeyId": arn, "NumberOfBytes": bytes});
+        let answer = rig.kms(&owner, "GenerateDataKey", input).await;
+        assert_eq!(answer.status, wanted, "{bytes}: {}", answer.text);
+    }
     // A key that is not there, one of another Region, a bare name.
     let absent = arn.replace(&arn[arn.len() - 4..], "0000");
     for (id, wanted) in [

@@ -120,6 +120,8 @@ impl Rig {
             principals: folder.path().join("principals.toml"),
             insecure_plain_root_key: folder.path().join("root-key"),
             hosts: vec![],
+            arena: keystead_kms::Arena::Mlock,
+            insecure_swap: false,
         };
         let running = keystead_kms::start(&config).await.expect("it starts");
         let at = running.address;
