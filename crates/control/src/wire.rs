@@ -6,9 +6,10 @@ use keystead_types::{
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use utoipa::ToSchema;
 
 /// `POST /v1/organizations`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateOrganization {
     /// A DNS label.
@@ -16,9 +17,10 @@ pub struct CreateOrganization {
 }
 
 /// An organization; the token is shown once, at creation.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct OrganizationView {
     /// The organization.
+    #[schema(value_type = String)]
     pub organization: OrganizationId,
     /// Its name.
     pub name: String,
@@ -34,12 +36,13 @@ impl fmt::Debug for OrganizationView {
 }
 
 /// `POST /v1/clusters`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateCluster {
     /// A DNS label, one of a kind in the organization.
     pub name: String,
     /// Where it runs.
+    #[schema(value_type = String)]
     pub region: Region,
     /// `external` is the only kind.
     pub encryption: String,
@@ -52,7 +55,7 @@ pub struct CreateCluster {
 }
 
 /// Body of a preflight and of an association.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyArns {
     /// One key ARN a Region of the cluster.
@@ -60,7 +63,7 @@ pub struct KeyArns {
 }
 
 /// A cluster's state in one word; computed, never stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Phase {
     /// The tenant role is being made.
     Creating,
@@ -87,7 +90,7 @@ impl fmt::Display for Phase {
 }
 
 /// One condition, in the grammar of Kubernetes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Condition {
     /// `RoleReady`, `KeyBound`, `VolumesAttached`, `LeaseLive`, `WorkloadReady`, `NodeReporting`.
     #[serde(rename = "type")]
@@ -103,24 +106,27 @@ pub struct Condition {
 }
 
 /// Where the cluster answers.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Endpoints {
     /// libpq URI.
     pub postgres: Option<String>,
 }
 
 /// A volume.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct VolumeView {
     /// The volume.
+    #[schema(value_type = String)]
     pub volume: VolumeId,
     /// Its cluster.
+    #[schema(value_type = String)]
     pub cluster: ClusterId,
     /// Name of the template's disk.
     pub disk: String,
     /// Size of the plaintext device.
     pub size_bytes: u64,
     /// What the node sees, while it reports.
+    #[schema(value_type = Option<String>)]
     pub state: Option<VolumeWord>,
     /// Generation that the operator asks for.
     pub grant_generation: u64,
@@ -129,25 +135,29 @@ pub struct VolumeView {
     /// Its grant, while the node reports.
     pub grant_id: Option<String>,
     /// The key it is wrapped under.
+    #[schema(value_type = Option<String>)]
     pub key: Option<KeyArn>,
     /// The wrapped key: ciphertext, base64.
     pub wrapped_key: Option<String>,
     /// Digest of the volume key, hexadecimal.
     pub key_digest: Option<String>,
     /// Why its own proof fails.
+    #[schema(value_type = Option<String>)]
     pub cause: Option<Cause>,
     /// For the human.
     pub message: Option<String>,
 }
 
 /// A cluster.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
     /// The cluster.
+    #[schema(value_type = String)]
     pub id: ClusterId,
     /// Its name.
     pub name: String,
     /// Where it runs.
+    #[schema(value_type = String)]
     pub region: Region,
     /// `external`.
     pub encryption: String,
@@ -156,12 +166,15 @@ pub struct ClusterView {
     /// Its state in one word.
     pub phase: Phase,
     /// Why it is not Ready, when a cause is known.
+    #[schema(value_type = Option<String>)]
     pub cause: Option<Cause>,
     /// For the human.
     pub message: String,
     /// The role that the key policy names; absent until it is made.
+    #[schema(value_type = Option<String>)]
     pub tenant_role_arn: Option<RoleArn>,
     /// The bound keys.
+    #[schema(value_type = Vec<String>)]
     pub key_arns: Vec<KeyArn>,
     /// Who holds the key.
     pub key_held_by: String,
@@ -184,13 +197,14 @@ pub struct ClusterView {
 }
 
 /// One check of a preflight, with its repair.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct CheckView {
     /// An IAM action or a property.
     pub check: String,
     /// It held.
     pub ok: bool,
     /// Why it did not.
+    #[schema(value_type = Option<String>)]
     pub cause: Option<Cause>,
     /// What KMS answered.
     pub detail: Option<String>,
@@ -199,19 +213,23 @@ pub struct CheckView {
     /// Sid of the missing statement.
     pub missing_statement: Option<String>,
     /// The statement to add to the key policy.
+    #[schema(value_type = Option<Object>)]
     pub patch: Option<serde_json::Value>,
     /// What to do.
     pub fix: Option<String>,
 }
 
 /// A preflight.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PreflightView {
     /// The preflight.
+    #[schema(value_type = String)]
     pub preflight: PreflightId,
     /// Its cluster.
+    #[schema(value_type = String)]
     pub cluster: ClusterId,
     /// The candidate.
+    #[schema(value_type = String)]
     pub key_arn: KeyArn,
     /// `pending`, `passed` or `failed`.
     pub state: String,
@@ -224,9 +242,10 @@ pub struct PreflightView {
 }
 
 /// What is wrong, since when, and the command that repairs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WhyView {
     /// The cause; absent when nothing is wrong.
+    #[schema(value_type = Option<String>)]
     pub cause: Option<Cause>,
     /// What happened.
     pub what: String,
@@ -241,7 +260,7 @@ pub struct WhyView {
 }
 
 /// `GET /v1/whoami`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct WhoAmI {
     /// `platform`, `organization` or `node`.
     pub scope: String,
@@ -250,7 +269,7 @@ pub struct WhoAmI {
 }
 
 /// RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// A URI that names the kind.
     #[serde(rename = "type")]
@@ -263,6 +282,7 @@ pub struct Problem {
     pub detail: String,
     /// The cause, where one of the closed list applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub cause: Option<Cause>,
     /// What to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,90 @@
+//! Records and reports as the API shows them.
+
+use super::App;
+use super::problem::ApiError;
+use crate::conditions::{Evidence, Judgement, judge};
+use crate::store::{Cluster, Organization, Select, Volume};
+use crate::time::rfc3339;
+use crate::wire::{ClusterView, Endpoints, Phase, VolumeView};
+use keystead_types::{ClusterId, ClusterStatus};
+
+impl App {
+    /// One of the organization's clusters, by id or name.
+    pub(super) async fn find(
+        &self,
+        owner: &Organization,
+        named: &str,
+    ) -> Result<Cluster, ApiError> {
+        let found = match named.parse::<ClusterId>() {
+            Ok(id) => self.store.cluster(&id).await?.filter(|c| c.organization == owner.id),
+            Err(_) => {
+                let all = self.store.clusters(Select::Organization(&owner.id)).await?;
+                all.into_iter().find(|c| c.name == named)
+            }
+        };
+        found.ok_or_else(|| ApiError::not_found("cluster", named))
+    }
+
+    /// Judges a cluster by what is known now.
+    pub(super) fn judged<T>(&self, cluster: &Cluster, read: impl FnOnce(&Judgement<'_>) -> T) -> T {
+        let report = self.board.report(&cluster.region);
+        let fault = self.board.role_fault(&cluster.id);
+        read(&judge(Evidence {
+            cluster,
+            role_fault: fault.as_deref(),
+            report: report.as_deref(),
+            now: self.clock.boot(),
+        }))
+    }
+
+    /// The cluster as shown.
+    pub(super) fn view(&self, c: &Cluster) -> ClusterView {
+        let last_report = self.board.report(&c.region).and_then(|r| rfc3339(r.wall_ms));
+        self.judged(c, |judged| ClusterView {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            region: c.region.clone(),
+            encryption: "external".to_owned(),
+            template: c.template.clone(),
+            phase: judged.phase,
+            cause: judged.cause,
+            message: judged.message.clone(),
+            tenant_role_arn: c.tenant_role.clone(),
+            key_arns: c.binding.iter().cloned().collect(),
+            key_held_by: "owner".to_owned(),
+            endpoints: Endpoints {
+                postgres: judged
+                    .seen
+                    .filter(|_| judged.phase == Phase::Ready)
+                    .and_then(|s| s.workload.endpoint.clone()),
+            },
+            conditions: judged.conditions.clone(),
+            generation: c.generation,
+            observed_generation: judged.seen.map(|s| s.observed_generation),
+            volumes: c.volumes.iter().map(|v| volume(c, v, judged.seen)).collect(),
+            evict_at: judged.seen.and_then(|s| s.evict_at_ms).and_then(rfc3339),
+            created: rfc3339(c.created_ms).unwrap_or_default(),
+            last_report,
+        })
+    }
+}
+
+/// A volume as shown.
+pub(super) fn volume(c: &Cluster, v: &Volume, seen: Option<&ClusterStatus>) -> VolumeView {
+    let seen = seen.and_then(|s| s.volumes.iter().find(|s| s.volume == v.id));
+    VolumeView {
+        volume: v.id.clone(),
+        cluster: c.id.clone(),
+        disk: v.disk.clone(),
+        size_bytes: v.size_bytes,
+        state: seen.map(|s| s.state),
+        grant_generation: v.grant_generation,
+        observed_grant_generation: seen.map(|s| s.grant_generation),
+        grant_id: seen.and_then(|s| s.grant_id.clone()),
+        key: v.wrapped.as_ref().map(|w| w.key.clone()),
+        wrapped_key: v.wrapped.as_ref().map(|w| w.ciphertext.clone()),
+        key_digest: v.key_digest.clone(),
+        cause: seen.and_then(|s| s.cause),
+        message: seen.and_then(|s| s.message.clone()),
+    }
+}

@@ -1,0 +1,113 @@
+//! What is known only while this process lives: the nodes' last reports, why a tenant role is not
+//! made yet, and the bells that wake long polls. A report is worthless after three seconds, and it
+//! may hold the database's password: neither belongs on disk.
+
+use keystead_types::{Boot, ClusterId, ClusterStatus, NodeStatus, Region};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+
+/// A report is believed for so long.
+pub(crate) const FRESH: Duration = Duration::from_secs(3);
+
+/// A node's status and when it came.
+pub(crate) struct Report {
+    pub(crate) status: NodeStatus,
+    pub(crate) at: Boot,
+    pub(crate) wall_ms: i64,
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Report({}, {})", self.status.region, self.wall_ms)
+    }
+}
+
+impl Report {
+    /// True while it counts.
+    pub(crate) fn is_fresh(&self, now: Boot) -> bool {
+        now.since(self.at) < FRESH
+    }
+    /// What it says of one cluster.
+    pub(crate) fn cluster(&self, id: &ClusterId) -> Option<&ClusterStatus> {
+        self.status.clusters.iter().find(|c| c.cluster == *id)
+    }
+}
+
+/// The board.
+pub(crate) struct Board {
+    reports: Mutex<BTreeMap<Region, Arc<Report>>>,
+    role_faults: Mutex<BTreeMap<ClusterId, String>>,
+    records: watch::Sender<u64>,
+    seen: watch::Sender<u64>,
+    stopping: watch::Sender<bool>,
+    /// Wakes the reconciler.
+    pub(crate) nudge: Notify,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            reports: Mutex::default(),
+            role_faults: Mutex::default(),
+            records: watch::Sender::new(0),
+            seen: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
+            nudge: Notify::new(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    /// A record changed: nodes and watchers look again.
+    pub(crate) fn records_changed(&self) {
+        self.records.send_modify(|n| *n = n.wrapping_add(1));
+        self.seen.send_modify(|n| *n = n.wrapping_add(1));
+    }
+    /// Ends every long poll.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+    /// Returns when the process is to end.
+    pub(crate) async fn stopped(&self) {
+        let mut bell = self.stopping.subscribe();
+        // The sender lives as long as the board.
+        let _ = bell.wait_for(|stopping| *stopping).await;
+    }
+    /// Rings when a record changed.
+    pub(crate) fn on_records(&self) -> watch::Receiver<u64> {
+        self.records.subscribe()
+    }
+    /// Rings when a record changed or a report came.
+    pub(crate) fn on_anything(&self) -> watch::Receiver<u64> {
+        self.seen.subscribe()
+    }
+
+    pub(crate) fn report(&self, region: &Region) -> Option<Arc<Report>> {
+        lock(&self.reports).get(region).cloned()
+    }
+    pub(crate) fn put_report(&self, report: Report) {
+        lock(&self.reports).insert(report.status.region.clone(), Arc::new(report));
+        self.seen.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    pub(crate) fn role_fault(&self, id: &ClusterId) -> Option<String> {
+        lock(&self.role_faults).get(id).cloned()
+    }
+    /// Says or takes back why a role is not made.
+    pub(crate) fn set_role_fault(&self, id: &ClusterId, fault: Option<String>) {
+        let mut faults = lock(&self.role_faults);
+        match fault {
+            Some(text) => faults.insert(id.clone(), text),
+            None => faults.remove(id),
+        };
+    }
+}

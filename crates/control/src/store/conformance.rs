@@ -1,0 +1,241 @@
+//! What every store must do, run on each.
+
+use super::*;
+use keystead_types::{EncryptionContext, PreflightCheck};
+use uuid::Uuid;
+
+fn organization(name: &str) -> Organization {
+    Organization {
+        id: OrganizationId::from_uuid(Uuid::now_v7()),
+        name: name.to_owned(),
+        created_ms: 1,
+    }
+}
+
+fn region() -> Region {
+    "eu-central-1".parse().expect("a Region")
+}
+
+fn key(last: u8) -> KeyArn {
+    format!(
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890{last:02x}"
+    )
+    .parse()
+    .expect("a key ARN")
+}
+
+fn cluster(of: &Organization, name: &str) -> Cluster {
+    let volume = |disk: &str| Volume {
+        id: VolumeId::from_uuid(Uuid::now_v7()),
+        disk: disk.to_owned(),
+        size_bytes: 1 << 30,
+        wrapped: None,
+        key_digest: None,
+        grant_generation: 1,
+    };
+    Cluster {
+        id: ClusterId::from_uuid(Uuid::now_v7()),
+        organization: of.id.clone(),
+        name: name.to_owned(),
+        region: region(),
+        template: "postgres".to_owned(),
+        evict_after_ms: 900_000,
+        created_ms: 5,
+        generation: 1,
+        tenant_role: None,
+        binding: None,
+        canary: None,
+        volumes: vec![volume("orchestration"), volume("search")],
+    }
+}
+
+fn wrapped(cluster: &ClusterId, ciphertext: &str) -> WrappedKey {
+    WrappedKey {
+        key: key(1),
+        ciphertext: ciphertext.to_owned(),
+        context: EncryptionContext::canary(cluster),
+    }
+}
+
+async fn suite(store: &dyn Store) -> Result<(), StoreError> {
+    organizations(store).await?;
+    written_once(store).await?;
+    bindings(store).await?;
+    preflights(store).await
+}
+
+async fn organizations(store: &dyn Store) -> Result<(), StoreError> {
+    let (a, b) = (organization("org-a"), organization("org-b"));
+    assert!(store.add_organization(a.clone(), [1; 32]).await?);
+    assert!(!store.add_organization(organization("org-a"), [9; 32]).await?);
+    assert!(store.add_organization(b.clone(), [2; 32]).await?);
+    assert_eq!(store.organization_of([2; 32]).await?, Some(b.clone()));
+    assert_eq!(store.organization_of([9; 32]).await?, None);
+    assert_eq!(store.organizations().await?, [a, b]);
+    Ok(())
+}
+
+async fn written_once(store: &dyn Store) -> Result<(), StoreError> {
+    let owner = organization("once");
+    store.add_organization(owner.clone(), [3; 32]).await?;
+    let made = cluster(&owner, "one");
+    assert!(store.add_cluster(made.clone()).await?);
+    assert!(!store.add_cluster(cluster(&owner, "one")).await?);
+    assert_eq!(store.cluster(&made.id).await?, Some(made.clone()));
+    assert_eq!(store.clusters(Select::WithoutRole).await?, std::slice::from_ref(&made));
+    let begun = store.generation(&region()).await?;
+
+    let (role, other): (RoleArn, RoleArn) = (
+        "arn:aws:iam::444455556666:role/keystead-a".parse().expect("a role"),
+        "arn:aws:iam::444455556666:role/keystead-b".parse().expect("a role"),
+    );
+    assert_eq!(store.record_role(&made.id, &role).await?, Recorded::New);
+    assert_eq!(store.record_role(&made.id, &role).await?, Recorded::Same);
+    assert_eq!(store.record_role(&made.id, &other).await?, Recorded::Other);
+    assert_eq!(store.clusters(Select::WithoutRole).await?, []);
+    assert_eq!(store.generation(&region()).await?, begun + 1);
+
+    let (one, two) = (wrapped(&made.id, "AA=="), wrapped(&made.id, "BB=="));
+    let volume = &made.volumes[0].id;
+    for (value, wanted) in [(&one, Recorded::New), (&one, Recorded::Same), (&two, Recorded::Other)]
+    {
+        assert_eq!(store.record_canary(&made.id, value).await?, wanted);
+        assert_eq!(store.record_wrapped(volume, value).await?, wanted);
+    }
+    for (value, wanted) in [("aa", Recorded::New), ("aa", Recorded::Same), ("bb", Recorded::Other)]
+    {
+        assert_eq!(store.record_digest(volume, value).await?, wanted);
+    }
+    assert_eq!(store.generation(&region()).await?, begun + 4);
+    let nobody = VolumeId::from_uuid(Uuid::now_v7());
+    assert_eq!(store.record_digest(&nobody, "aa").await?, Recorded::Absent);
+
+    assert!(store.regrant(volume, 1).await?);
+    assert!(!store.regrant(volume, 1).await?);
+    let now = store.cluster_of_volume(volume).await?.expect("its cluster");
+    assert_eq!((now.volumes[0].grant_generation, now.volumes[1].grant_generation), (2, 1));
+    assert_eq!((now.canary, now.tenant_role), (Some(one.clone()), Some(role)));
+    assert_eq!(now.volumes[0].wrapped, Some(one));
+    assert_eq!(now.volumes[0].key_digest.as_deref(), Some("aa"));
+    assert_eq!(now.generation, 3, "role and grant are spec; what the node made is not");
+    Ok(())
+}
+
+async fn bindings(store: &dyn Store) -> Result<(), StoreError> {
+    let (a, b) = (organization("bind-a"), organization("bind-b"));
+    store.add_organization(a.clone(), [4; 32]).await?;
+    store.add_organization(b.clone(), [5; 32]).await?;
+    let (one, two, foreign) = (cluster(&a, "one"), cluster(&a, "two"), cluster(&b, "one"));
+    for c in [&one, &two, &foreign] {
+        assert!(store.add_cluster(c.clone()).await?);
+    }
+    let begun = store.generation(&region()).await?;
+    assert_eq!(store.bind(&one.id, &key(7), 9).await?, Bound::Done);
+    assert_eq!(store.bind(&one.id, &key(7), 9).await?, Bound::Already(key(7)));
+    assert_eq!(store.bind(&one.id, &key(8), 9).await?, Bound::Already(key(7)));
+    assert_eq!(store.bind(&two.id, &key(7), 9).await?, Bound::Done);
+    assert_eq!(store.bind(&foreign.id, &key(7), 9).await?, Bound::Elsewhere);
+    let nobody = ClusterId::from_uuid(Uuid::now_v7());
+    assert_eq!(store.bind(&nobody, &key(9), 9).await?, Bound::Absent);
+    assert_eq!(store.generation(&region()).await?, begun + 2);
+    assert_eq!(store.cluster(&one.id).await?.and_then(|c| c.binding), Some(key(7)));
+    let names = |all: Vec<Cluster>| all.into_iter().map(|c| c.name).collect::<Vec<_>>();
+    assert_eq!(names(store.clusters(Select::Organization(&a.id)).await?), ["one", "two"]);
+    assert_eq!(store.clusters(Select::Region(&region())).await?.len(), 4);
+    Ok(())
+}
+
+async fn preflights(store: &dyn Store) -> Result<(), StoreError> {
+    let owner = organization("pre");
+    store.add_organization(owner.clone(), [6; 32]).await?;
+    let made = cluster(&owner, "one");
+    store.add_cluster(made.clone()).await?;
+    let new = |key| Preflight {
+        id: PreflightId::from_uuid(Uuid::now_v7()),
+        cluster: made.id.clone(),
+        key,
+        created_ms: 7,
+        report: None,
+    };
+    let (a, b) = (new(key(1)), new(key(2)));
+    assert!(store.add_preflight(a.clone(), 2).await?);
+    assert!(store.add_preflight(b.clone(), 2).await?);
+    assert!(!store.add_preflight(new(key(3)), 2).await?);
+    assert_eq!(store.pending_preflights(&region()).await?, [a.clone(), b.clone()]);
+    let begun = store.generation(&region()).await?;
+    let report = PreflightReport {
+        preflight: a.id.clone(),
+        key: key(1),
+        checks: vec![PreflightCheck {
+            check: "region".to_owned(),
+            ok: true,
+            cause: None,
+            detail: None,
+            request_id: None,
+        }],
+        finished_ms: 8,
+    };
+    assert_eq!(store.record_report(&report, 10).await?, Recorded::New);
+    assert_eq!(store.record_report(&report, 11).await?, Recorded::Same);
+    let other = PreflightReport { finished_ms: 9, ..report.clone() };
+    assert_eq!(store.record_report(&other, 11).await?, Recorded::Other);
+    assert_eq!(store.generation(&region()).await?, begun + 1);
+    assert_eq!(store.pending_preflights(&region()).await?, std::slice::from_ref(&b));
+    let found = store.preflight(&a.id).await?.expect("a preflight");
+    assert_eq!(found.report, Some((report, 10)));
+    assert_eq!(store.preflights_of(&made.id).await?, [found, b]);
+
+    for (digest, rise) in [("one", 1), ("one", 1), ("two", 2)] {
+        store.adopt_templates(digest).await?;
+        assert_eq!(store.generation(&region()).await?, begun + 1 + rise);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_twin_passes() {
+    suite(&MemoryStore::default()).await.expect("the suite");
+}
+
+#[tokio::test]
+async fn sqlite_passes_and_keeps_it_over_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).await.expect("open");
+    suite(&store).await.expect("the suite");
+    let before = store.clusters(Select::Region(&region())).await.expect("clusters");
+    assert!(matches!(SqliteStore::open(folder.path()).await, Err(StoreError::InUse(_))));
+    drop(store);
+    let again = SqliteStore::open(folder.path()).await.expect("open again");
+    assert_eq!(again.clusters(Select::Region(&region())).await.expect("clusters"), before);
+}
+
+#[tokio::test]
+async fn a_newer_file_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(SqliteStore::open(folder.path()).await.expect("open"));
+    let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
+    sqlx::raw_sql("PRAGMA user_version = 2").execute(&pool).await.expect("set");
+    pool.close().await;
+    let refused = SqliteStore::open(folder.path()).await.err().expect("refused");
+    assert!(matches!(refused, StoreError::Newer { found: 2, known: 1 }), "{refused}");
+}
+
+#[tokio::test]
+async fn the_schema_itself_guards_what_is_written_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(folder.path()).await.expect("open");
+    written_once(&store).await.expect("records");
+    drop(store);
+    let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
+    for sql in [
+        "UPDATE clusters SET tenant_role = 'x'",
+        "UPDATE clusters SET canary = NULL",
+        "UPDATE volumes SET wrapped = 'x' WHERE wrapped IS NOT NULL",
+        "UPDATE volumes SET key_digest = NULL WHERE key_digest IS NOT NULL",
+        "UPDATE volumes SET grant_generation = 1",
+    ] {
+        assert!(sqlx::raw_sql(sql).execute(&pool).await.is_err(), "{sql}");
+    }
+}

@@ -1,0 +1,212 @@
+//! The twin in memory.
+
+use super::*;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+#[derive(Default)]
+struct Tables {
+    organizations: BTreeMap<OrganizationId, (Organization, TokenHash)>,
+    clusters: BTreeMap<ClusterId, Cluster>,
+    preflights: BTreeMap<PreflightId, Preflight>,
+    regions: BTreeMap<Region, u64>,
+    templates: Option<String>,
+}
+
+/// Records that end with the process.
+#[derive(Default)]
+pub(crate) struct MemoryStore(Mutex<Tables>);
+
+fn once<T: PartialEq + Clone>(there: &mut Option<T>, value: &T) -> Recorded {
+    match there {
+        None => {
+            *there = Some(value.clone());
+            Recorded::New
+        }
+        Some(t) if t == value => Recorded::Same,
+        Some(_) => Recorded::Other,
+    }
+}
+
+impl Tables {
+    fn touched(&mut self, id: &ClusterId, spec: bool) {
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.generation += u64::from(spec);
+            *self.regions.entry(cluster.region.clone()).or_default() += 1;
+        }
+    }
+
+    fn on_cluster(
+        &mut self,
+        id: &ClusterId,
+        spec: bool,
+        set: impl FnOnce(&mut Cluster) -> Recorded,
+    ) -> Recorded {
+        let Some(cluster) = self.clusters.get_mut(id) else { return Recorded::Absent };
+        let done = set(cluster);
+        if done == Recorded::New {
+            self.touched(id, spec);
+        }
+        done
+    }
+
+    fn owner(&self, id: &VolumeId) -> Option<ClusterId> {
+        let has = |c: &&Cluster| c.volumes.iter().any(|v| v.id == *id);
+        self.clusters.values().find(has).map(|c| c.id.clone())
+    }
+
+    fn on_volume(
+        &mut self,
+        id: &VolumeId,
+        spec: bool,
+        set: impl FnOnce(&mut Volume) -> Recorded,
+    ) -> Recorded {
+        let Some(owner) = self.owner(id) else { return Recorded::Absent };
+        self.on_cluster(&owner, spec, |c| {
+            c.volumes.iter_mut().find(|v| v.id == *id).map_or(Recorded::Absent, set)
+        })
+    }
+}
+
+impl MemoryStore {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+impl Store for MemoryStore {
+    fn add_organization(&self, new: Organization, token: TokenHash) -> Answer<'_, bool> {
+        let mut t = self.lock();
+        let free = t.organizations.values().all(|(o, _)| o.name != new.name);
+        if free {
+            t.organizations.insert(new.id.clone(), (new, token));
+        }
+        now(free)
+    }
+    fn organizations(&self) -> Answer<'_, Vec<Organization>> {
+        now(self.lock().organizations.values().map(|(o, _)| o.clone()).collect())
+    }
+    fn organization_of(&self, token: TokenHash) -> Answer<'_, Option<Organization>> {
+        let t = self.lock();
+        now(t.organizations.values().find(|(_, h)| *h == token).map(|(o, _)| o.clone()))
+    }
+    fn add_cluster(&self, new: Cluster) -> Answer<'_, bool> {
+        let mut t = self.lock();
+        let same = |c: &Cluster| c.organization == new.organization && c.name == new.name;
+        let free = !t.clusters.values().any(same);
+        if free {
+            t.clusters.insert(new.id.clone(), new);
+        }
+        now(free)
+    }
+    fn cluster<'a>(&'a self, id: &'a ClusterId) -> Answer<'a, Option<Cluster>> {
+        now(self.lock().clusters.get(id).cloned())
+    }
+    fn cluster_of_volume<'a>(&'a self, id: &'a VolumeId) -> Answer<'a, Option<Cluster>> {
+        let t = self.lock();
+        now(t.owner(id).and_then(|o| t.clusters.get(&o).cloned()))
+    }
+    fn clusters<'a>(&'a self, which: Select<'a>) -> Answer<'a, Vec<Cluster>> {
+        let wanted = |c: &&Cluster| match which {
+            Select::Organization(id) => c.organization == *id,
+            Select::Region(region) => c.region == *region,
+            Select::WithoutRole => c.tenant_role.is_none(),
+        };
+        now(self.lock().clusters.values().filter(wanted).cloned().collect())
+    }
+    fn record_role<'a>(&'a self, id: &'a ClusterId, role: &'a RoleArn) -> Answer<'a, Recorded> {
+        now(self.lock().on_cluster(id, true, |c| once(&mut c.tenant_role, role)))
+    }
+    fn bind<'a>(&'a self, id: &'a ClusterId, key: &'a KeyArn, _now_ms: i64) -> Answer<'a, Bound> {
+        let mut t = self.lock();
+        let Some(record) = t.clusters.get(id).cloned() else { return now(Bound::Absent) };
+        if let Some(there) = record.binding {
+            return now(Bound::Already(there));
+        }
+        let foreign =
+            |c: &Cluster| c.binding.as_ref() == Some(key) && c.organization != record.organization;
+        if t.clusters.values().any(foreign) {
+            return now(Bound::Elsewhere);
+        }
+        t.on_cluster(id, true, |c| once(&mut c.binding, key));
+        now(Bound::Done)
+    }
+    fn record_canary<'a>(&'a self, id: &'a ClusterId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
+        now(self.lock().on_cluster(id, false, |c| once(&mut c.canary, key)))
+    }
+    fn record_wrapped<'a>(&'a self, id: &'a VolumeId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
+        now(self.lock().on_volume(id, false, |v| once(&mut v.wrapped, key)))
+    }
+    fn record_digest<'a>(&'a self, id: &'a VolumeId, digest: &'a str) -> Answer<'a, Recorded> {
+        let digest = digest.to_owned();
+        now(self.lock().on_volume(id, false, |v| once(&mut v.key_digest, &digest)))
+    }
+    fn regrant<'a>(&'a self, id: &'a VolumeId, seen: u64) -> Answer<'a, bool> {
+        let done = self.lock().on_volume(id, true, |v| {
+            if v.grant_generation != seen {
+                return Recorded::Other;
+            }
+            v.grant_generation += 1;
+            Recorded::New
+        });
+        now(done == Recorded::New)
+    }
+    fn add_preflight(&self, new: Preflight, limit: usize) -> Answer<'_, bool> {
+        let mut t = self.lock();
+        let waits = |p: &&Preflight| p.cluster == new.cluster && p.report.is_none();
+        if t.preflights.values().filter(waits).count() >= limit {
+            return now(false);
+        }
+        t.touched(&new.cluster, false);
+        t.preflights.insert(new.id.clone(), new);
+        now(true)
+    }
+    fn preflight<'a>(&'a self, id: &'a PreflightId) -> Answer<'a, Option<Preflight>> {
+        now(self.lock().preflights.get(id).cloned())
+    }
+    fn preflights_of<'a>(&'a self, cluster: &'a ClusterId) -> Answer<'a, Vec<Preflight>> {
+        let of = |p: &&Preflight| p.cluster == *cluster;
+        now(self.lock().preflights.values().filter(of).cloned().collect())
+    }
+    fn pending_preflights<'a>(&'a self, region: &'a Region) -> Answer<'a, Vec<Preflight>> {
+        let t = self.lock();
+        let waits = |p: &&Preflight| {
+            p.report.is_none() && t.clusters.get(&p.cluster).is_some_and(|c| c.region == *region)
+        };
+        now(t.preflights.values().filter(waits).cloned().collect())
+    }
+    fn record_report<'a>(
+        &'a self,
+        report: &'a PreflightReport,
+        now_ms: i64,
+    ) -> Answer<'a, Recorded> {
+        let mut t = self.lock();
+        let Some(record) = t.preflights.get_mut(&report.preflight) else {
+            return now(Recorded::Absent);
+        };
+        if let Some((there, _)) = &record.report {
+            return now(if there == report { Recorded::Same } else { Recorded::Other });
+        }
+        record.report = Some((report.clone(), now_ms));
+        let cluster = record.cluster.clone();
+        t.touched(&cluster, false);
+        now(Recorded::New)
+    }
+    fn generation<'a>(&'a self, region: &'a Region) -> Answer<'a, u64> {
+        now(self.lock().regions.get(region).copied().unwrap_or(0))
+    }
+    fn adopt_templates<'a>(&'a self, digest: &'a str) -> Answer<'a, ()> {
+        let mut t = self.lock();
+        if t.templates.as_deref() != Some(digest) {
+            t.templates = Some(digest.to_owned());
+            t.regions.values_mut().for_each(|g| *g += 1);
+        }
+        now(())
+    }
+}

@@ -1,0 +1,200 @@
+//! The durable records, behind a trait. SQLite is the store; the twin in memory passes the same
+//! suite and serves tests of the rooms above.
+//!
+//! What is written once (tenant role, binding, canary, wrapped keys, digests, reports) stays: the
+//! same value again is fine, another one is told as [`Recorded::Other`] and changes nothing. Each
+//! change that a node must see raises its Region's generation in the same transaction.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod memory;
+mod sqlite;
+
+#[cfg(test)]
+pub(crate) use memory::MemoryStore;
+pub(crate) use sqlite::SqliteStore;
+
+use keystead_types::{
+    ClusterId, KeyArn, OrganizationId, PreflightId, PreflightReport, Region, RoleArn, VolumeId,
+    WrappedKey,
+};
+use std::{future::Future, path::PathBuf, pin::Pin};
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// SQLite's own word.
+    #[error("the store does not answer")]
+    Database(#[from] sqlx::Error),
+    /// A newer control wrote it.
+    #[error("the store has version {found}, this program knows {known}; start the newer program")]
+    Newer {
+        /// Version of the file.
+        found: i64,
+        /// Version of this program.
+        known: i64,
+    },
+    /// A row that this program never writes.
+    #[error("the store holds a {table} record that cannot be read: {reason}")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The folder.
+    #[error("cannot use {path}")]
+    Folder {
+        /// Which one.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("{0} is in use by another control")]
+    InUse(PathBuf),
+}
+
+/// What a call of the store answers.
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// SHA-256 of a bearer token.
+pub(crate) type TokenHash = [u8; 32];
+
+/// A tenant of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Organization {
+    pub(crate) id: OrganizationId,
+    pub(crate) name: String,
+    pub(crate) created_ms: i64,
+}
+
+/// A cluster with its volumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cluster {
+    pub(crate) id: ClusterId,
+    pub(crate) organization: OrganizationId,
+    pub(crate) name: String,
+    pub(crate) region: Region,
+    pub(crate) template: String,
+    pub(crate) evict_after_ms: u64,
+    pub(crate) created_ms: i64,
+    pub(crate) generation: u64,
+    pub(crate) tenant_role: Option<RoleArn>,
+    pub(crate) binding: Option<KeyArn>,
+    pub(crate) canary: Option<WrappedKey>,
+    pub(crate) volumes: Vec<Volume>,
+}
+
+/// A volume's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    pub(crate) id: VolumeId,
+    pub(crate) disk: String,
+    pub(crate) size_bytes: u64,
+    pub(crate) wrapped: Option<WrappedKey>,
+    pub(crate) key_digest: Option<String>,
+    pub(crate) grant_generation: u64,
+}
+
+/// A key that a node is to try, and what it found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Preflight {
+    pub(crate) id: PreflightId,
+    pub(crate) cluster: ClusterId,
+    pub(crate) key: KeyArn,
+    pub(crate) created_ms: i64,
+    /// With the time at which control recorded it.
+    pub(crate) report: Option<(PreflightReport, i64)>,
+}
+
+/// What became of a value that is written once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It was written.
+    New,
+    /// It was there.
+    Same,
+    /// Another value is there; nothing was changed.
+    Other,
+    /// There is no such record to write it to.
+    Absent,
+}
+
+/// What became of an association.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// It stands.
+    Done,
+    /// The cluster has a key.
+    Already(KeyArn),
+    /// Another organization has this key.
+    Elsewhere,
+    /// No such cluster.
+    Absent,
+}
+
+/// Which clusters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Select<'a> {
+    /// An organization's.
+    Organization(&'a OrganizationId),
+    /// A Region's.
+    Region(&'a Region),
+    /// Those that have no tenant role yet.
+    WithoutRole,
+}
+
+/// The records.
+pub(crate) trait Store: Send + Sync {
+    /// False when the name is taken.
+    fn add_organization(&self, new: Organization, token: TokenHash) -> Answer<'_, bool>;
+    /// All, by age.
+    fn organizations(&self) -> Answer<'_, Vec<Organization>>;
+    /// Whose token this is.
+    fn organization_of(&self, token: TokenHash) -> Answer<'_, Option<Organization>>;
+
+    /// False when the organization has a cluster of this name.
+    fn add_cluster(&self, new: Cluster) -> Answer<'_, bool>;
+    /// One, by id.
+    fn cluster<'a>(&'a self, id: &'a ClusterId) -> Answer<'a, Option<Cluster>>;
+    /// The cluster that a volume belongs to.
+    fn cluster_of_volume<'a>(&'a self, id: &'a VolumeId) -> Answer<'a, Option<Cluster>>;
+    /// Several, by age.
+    fn clusters<'a>(&'a self, which: Select<'a>) -> Answer<'a, Vec<Cluster>>;
+    /// The tenant role was made. Once.
+    fn record_role<'a>(&'a self, id: &'a ClusterId, role: &'a RoleArn) -> Answer<'a, Recorded>;
+    /// Ties a cluster to its key. Once.
+    fn bind<'a>(&'a self, id: &'a ClusterId, key: &'a KeyArn, now_ms: i64) -> Answer<'a, Bound>;
+    /// The canary. Once.
+    fn record_canary<'a>(&'a self, id: &'a ClusterId, key: &'a WrappedKey) -> Answer<'a, Recorded>;
+    /// A volume's wrapped key. Once.
+    fn record_wrapped<'a>(&'a self, id: &'a VolumeId, key: &'a WrappedKey) -> Answer<'a, Recorded>;
+    /// The digest of a volume's key. Once.
+    fn record_digest<'a>(&'a self, id: &'a VolumeId, digest: &'a str) -> Answer<'a, Recorded>;
+    /// Raises a volume's grant generation from the one that the caller saw; false when it has
+    /// moved since.
+    fn regrant<'a>(&'a self, id: &'a VolumeId, seen: u64) -> Answer<'a, bool>;
+
+    /// A new preflight; false when the cluster has `limit` waiting ones.
+    fn add_preflight(&self, new: Preflight, limit: usize) -> Answer<'_, bool>;
+    /// One, by id.
+    fn preflight<'a>(&'a self, id: &'a PreflightId) -> Answer<'a, Option<Preflight>>;
+    /// A cluster's, by age.
+    fn preflights_of<'a>(&'a self, cluster: &'a ClusterId) -> Answer<'a, Vec<Preflight>>;
+    /// Those of a Region without a report, by age.
+    fn pending_preflights<'a>(&'a self, region: &'a Region) -> Answer<'a, Vec<Preflight>>;
+    /// What a node found. Once.
+    fn record_report<'a>(
+        &'a self,
+        report: &'a PreflightReport,
+        now_ms: i64,
+    ) -> Answer<'a, Recorded>;
+
+    /// Generation of a Region's assignment; 0 before anything is to be done there.
+    fn generation<'a>(&'a self, region: &'a Region) -> Answer<'a, u64>;
+    /// Raises every Region's generation when the templates are not those of the last start.
+    fn adopt_templates<'a>(&'a self, digest: &'a str) -> Answer<'a, ()>;
+}

@@ -1,0 +1,185 @@
+//! The store on SQLite: WAL, `synchronous=FULL`, one connection, so that transactions stand in a
+//! row and a commit is on disk before it is answered.
+
+mod records;
+mod rows;
+
+use super::*;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Row, Sqlite, Transaction};
+use std::{
+    fs::{self, DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    time::Duration,
+};
+
+/// One step a version; a step that was released is never edited.
+const STEPS: [&str; 1] = [include_str!("../schema_1.sql")];
+
+/// The store of `DATA/control.sqlite`.
+pub(crate) struct SqliteStore {
+    pool: SqlitePool,
+    lock: File,
+}
+
+type Tx = Transaction<'static, Sqlite>;
+
+impl SqliteStore {
+    /// Opens it, makes it when missing, brings it to this program's version.
+    pub(crate) async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        let lock = File::create(folder.join("lock")).map_err(fault)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(fault(source)),
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join("control.sqlite"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_with(options)
+            .await?;
+        let store = Self { pool, lock };
+        store.migrate().await?;
+        // The names of a new file must last as well.
+        File::open(folder).and_then(|f| f.sync_all()).map_err(fault)?;
+        fs::write(folder.join("VERSION"), format!("{}\n", STEPS.len())).map_err(fault)?;
+        Ok(store)
+    }
+
+    /// Ends it, whoever still holds it: later calls fail, the folder is free.
+    pub(crate) async fn close(&self) {
+        self.pool.close().await;
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the store's lock");
+        }
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let known = STEPS.len() as i64;
+        let mut tx = self.begin().await?;
+        let found: i64 =
+            sqlx::query("PRAGMA user_version").fetch_one(&mut *tx).await?.try_get(0)?;
+        if found > known {
+            return Err(StoreError::Newer { found, known });
+        }
+        for step in STEPS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            sqlx::raw_sql(*step).execute(&mut *tx).await?;
+        }
+        // The number is this program's own.
+        let mark = sqlx::AssertSqlSafe(format!("PRAGMA user_version = {known}"));
+        sqlx::raw_sql(mark).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn begin(&self) -> Result<Tx, StoreError> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+async fn raise(tx: &mut Tx, region: &str) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO regions (region, generation) VALUES (?, 1)
+         ON CONFLICT (region) DO UPDATE SET generation = generation + 1",
+    )
+    .bind(region)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Raises the Region's generation, and the cluster's own when its spec changed.
+async fn touched(tx: &mut Tx, id: &str, spec: bool) -> Result<(), StoreError> {
+    let row = sqlx::query(
+        "UPDATE clusters SET generation = generation + ? WHERE id = ? RETURNING region",
+    )
+    .bind(i64::from(spec))
+    .bind(id)
+    .fetch_one(&mut **tx)
+    .await?;
+    raise(tx, &row.try_get::<String, _>(0)?).await
+}
+
+async fn with_volumes(tx: &mut Tx, rows: Vec<SqliteRow>) -> Result<Vec<Cluster>, StoreError> {
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut record = rows::cluster(row)?;
+        record.volumes = sqlx::query("SELECT * FROM volumes WHERE cluster = ? ORDER BY rowid")
+            .bind(record.id.as_str())
+            .fetch_all(&mut **tx)
+            .await?
+            .iter()
+            .map(rows::volume)
+            .collect::<Result<_, _>>()?;
+        found.push(record);
+    }
+    Ok(found)
+}
+
+/// The statements that read and write one value that is written once.
+struct Once {
+    /// Id of the cluster and the value.
+    read: &'static str,
+    /// Sets it: the value, then the id.
+    write: &'static str,
+    /// Whether the cluster's spec changes.
+    spec: bool,
+}
+
+const ROLE: Once = Once {
+    read: "SELECT id, tenant_role FROM clusters WHERE id = ?",
+    write: "UPDATE clusters SET tenant_role = ? WHERE id = ?",
+    spec: true,
+};
+const CANARY: Once = Once {
+    read: "SELECT id, canary FROM clusters WHERE id = ?",
+    write: "UPDATE clusters SET canary = ? WHERE id = ?",
+    spec: false,
+};
+const WRAPPED: Once = Once {
+    read: "SELECT cluster, wrapped FROM volumes WHERE id = ?",
+    write: "UPDATE volumes SET wrapped = ? WHERE id = ?",
+    spec: false,
+};
+const DIGEST: Once = Once {
+    read: "SELECT cluster, key_digest FROM volumes WHERE id = ?",
+    write: "UPDATE volumes SET key_digest = ? WHERE id = ?",
+    spec: false,
+};
+
+impl SqliteStore {
+    async fn once(&self, what: &Once, id: &str, value: &str) -> Result<Recorded, StoreError> {
+        let mut tx = self.begin().await?;
+        let Some(row) = sqlx::query(what.read).bind(id).fetch_optional(&mut *tx).await? else {
+            return Ok(Recorded::Absent);
+        };
+        let (owner, there): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+        if let Some(there) = there {
+            return Ok(if there == value { Recorded::Same } else { Recorded::Other });
+        }
+        sqlx::query(what.write).bind(value).bind(id).execute(&mut *tx).await?;
+        touched(&mut tx, &owner, what.spec).await?;
+        tx.commit().await?;
+        Ok(Recorded::New)
+    }
+
+    async fn one(&self, sql: &'static str, id: &str) -> Result<Option<Cluster>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let rows = sqlx::query(sql).bind(id).fetch_all(&mut *tx).await?;
+        Ok(with_volumes(&mut tx, rows).await?.pop())
+    }
+}

@@ -1,0 +1,99 @@
+//! Rows to records and back.
+
+use crate::store::{Cluster, Organization, Preflight, StoreError, Volume};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::{Row, sqlite::SqliteRow};
+use std::str::FromStr;
+
+pub(super) fn damaged(table: &'static str, reason: impl ToString) -> StoreError {
+    StoreError::Damaged { table, reason: reason.to_string() }
+}
+
+fn parsed<T>(row: &SqliteRow, table: &'static str, column: &str) -> Result<T, StoreError>
+where
+    T: FromStr<Err: ToString>,
+{
+    row.try_get::<String, _>(column)?.parse().map_err(|e: T::Err| damaged(table, e.to_string()))
+}
+
+fn maybe<T>(row: &SqliteRow, table: &'static str, column: &str) -> Result<Option<T>, StoreError>
+where
+    T: FromStr<Err: ToString>,
+{
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|t| t.parse().map_err(|e: T::Err| damaged(table, e.to_string()))).transpose()
+}
+
+fn decoded<T: DeserializeOwned>(
+    row: &SqliteRow,
+    table: &'static str,
+    column: &str,
+) -> Result<Option<T>, StoreError> {
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|t| serde_json::from_str(&t).map_err(|e| damaged(table, e))).transpose()
+}
+
+fn count(row: &SqliteRow, table: &'static str, column: &str) -> Result<u64, StoreError> {
+    u64::try_from(row.try_get::<i64, _>(column)?).map_err(|e| damaged(table, e))
+}
+
+/// A number for an INTEGER column.
+pub(super) fn integer(table: &'static str, value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|e| damaged(table, e))
+}
+
+/// JSON for a TEXT column.
+pub(super) fn json<T: Serialize>(table: &'static str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| damaged(table, e))
+}
+
+pub(super) fn organization(row: &SqliteRow) -> Result<Organization, StoreError> {
+    Ok(Organization {
+        id: parsed(row, "organizations", "id")?,
+        name: row.try_get("name")?,
+        created_ms: row.try_get("created_ms")?,
+    })
+}
+
+/// Without its volumes.
+pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, StoreError> {
+    const T: &str = "clusters";
+    Ok(Cluster {
+        id: parsed(row, T, "id")?,
+        organization: parsed(row, T, "organization")?,
+        name: row.try_get("name")?,
+        region: parsed(row, T, "region")?,
+        template: row.try_get("template")?,
+        evict_after_ms: count(row, T, "evict_after_ms")?,
+        created_ms: row.try_get("created_ms")?,
+        generation: count(row, T, "generation")?,
+        tenant_role: maybe(row, T, "tenant_role")?,
+        binding: maybe(row, T, "bound_key")?,
+        canary: decoded(row, T, "canary")?,
+        volumes: Vec::new(),
+    })
+}
+
+pub(super) fn volume(row: &SqliteRow) -> Result<Volume, StoreError> {
+    const T: &str = "volumes";
+    Ok(Volume {
+        id: parsed(row, T, "id")?,
+        disk: row.try_get("disk")?,
+        size_bytes: count(row, T, "size_bytes")?,
+        wrapped: decoded(row, T, "wrapped")?,
+        key_digest: row.try_get("key_digest")?,
+        grant_generation: count(row, T, "grant_generation")?,
+    })
+}
+
+pub(super) fn preflight(row: &SqliteRow) -> Result<Preflight, StoreError> {
+    const T: &str = "preflights";
+    let recorded_ms: Option<i64> = row.try_get("recorded_ms")?;
+    Ok(Preflight {
+        id: parsed(row, T, "id")?,
+        cluster: parsed(row, T, "cluster")?,
+        key: parsed(row, T, "key_arn")?,
+        created_ms: row.try_get("created_ms")?,
+        report: decoded(row, T, "report")?.zip(recorded_ms),
+    })
+}

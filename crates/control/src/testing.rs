@@ -1,0 +1,109 @@
+//! Records and reports for tests.
+
+use crate::board::Report;
+use crate::store::{Cluster, Volume};
+use keystead_types::*;
+use uuid::Uuid;
+
+pub(crate) const REGION: &str = "eu-central-1";
+
+pub(crate) fn key(last: u8) -> KeyArn {
+    format!(
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890{last:02x}"
+    )
+    .parse()
+    .expect("a key ARN")
+}
+
+/// A fresh cluster with two disks.
+pub(crate) fn cluster(name: &str) -> Cluster {
+    let volume = |disk: &str| Volume {
+        id: VolumeId::from_uuid(Uuid::now_v7()),
+        disk: disk.to_owned(),
+        size_bytes: 1 << 30,
+        wrapped: None,
+        key_digest: None,
+        grant_generation: 1,
+    };
+    Cluster {
+        id: ClusterId::from_uuid(Uuid::now_v7()),
+        organization: OrganizationId::from_uuid(Uuid::now_v7()),
+        name: name.to_owned(),
+        region: REGION.parse().expect("a Region"),
+        template: "postgres".to_owned(),
+        evict_after_ms: 900_000,
+        created_ms: 5,
+        generation: 1,
+        tenant_role: None,
+        binding: None,
+        canary: None,
+        volumes: vec![volume("orchestration"), volume("search")],
+    }
+}
+
+/// A cluster whose records are complete.
+pub(crate) fn bound(name: &str) -> Cluster {
+    let mut c = cluster(name);
+    let wrapped = |context| WrappedKey { key: key(1), ciphertext: "AA==".to_owned(), context };
+    c.tenant_role =
+        RoleArn::new("444455556666".parse().expect("an account"), &format!("keystead-{}", c.id))
+            .ok();
+    c.binding = Some(key(1));
+    c.canary = Some(wrapped(EncryptionContext::canary(&c.id)));
+    for v in &mut c.volumes {
+        v.wrapped = Some(wrapped(EncryptionContext::volume(&c.id, &v.id)));
+        v.key_digest = Some("aa".repeat(32));
+    }
+    c
+}
+
+/// What a node says of a cluster that serves.
+pub(crate) fn serving(c: &Cluster) -> ClusterStatus {
+    ClusterStatus {
+        cluster: c.id.clone(),
+        observed_generation: c.generation,
+        made: Made::default(),
+        lease: LeaseStatus {
+            state: LeaseWord::Live,
+            cause: None,
+            detail: None,
+            since_ms: 0,
+            deletion_date_ms: None,
+        },
+        volumes: c
+            .volumes
+            .iter()
+            .map(|v| VolumeStatus {
+                volume: v.id.clone(),
+                state: VolumeWord::Attached,
+                grant_id: Some("g".to_owned()),
+                grant_generation: v.grant_generation,
+                cause: None,
+                message: None,
+            })
+            .collect(),
+        workload: WorkloadStatus {
+            state: WorkloadWord::Ready,
+            endpoint: Some("postgresql://postgres:pw@127.0.0.1:5/postgres".to_owned()),
+            message: None,
+        },
+        sync_stalled: false,
+        evict_at_ms: None,
+    }
+}
+
+/// A node's report at a time of the test clock.
+pub(crate) fn report(clusters: Vec<ClusterStatus>, at_ms: i64) -> Report {
+    Report {
+        status: NodeStatus {
+            region: REGION.parse().expect("a Region"),
+            node: "node-eu-central-1".to_owned(),
+            incarnation: "i".to_owned(),
+            observed_generation: 1,
+            clusters,
+            preflights: Vec::new(),
+        },
+        at: Boot::since_boot(std::time::Duration::from_millis(at_ms.unsigned_abs())),
+        wall_ms: at_ms,
+    }
+}
