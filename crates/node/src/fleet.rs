@@ -13,6 +13,7 @@ use keystead_types::{
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Where the node meets envelope's lease, volumes and the holder.
@@ -21,16 +22,22 @@ pub(crate) trait Joint: Send + Sync + 'static {
     fn lease(&self, cluster: &ClusterId, settings: &LeaseSettings) -> Box<dyn Guarded>;
     /// The parts of a cluster's thread; the machine says what the holder still has of it.
     fn cluster(&self, wanted: Arc<Desired>) -> ClusterParts;
+    /// The node ends in order, and the clusters' threads have ended. Blocks.
+    fn end(&self);
 }
 
 /// A cluster's newest assignment, shared with its steps.
 pub(crate) struct Desired(Mutex<ClusterAssignment>);
 
 impl Desired {
+    pub(crate) fn new(first: ClusterAssignment) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(first)))
+    }
+
     pub(crate) fn get(&self) -> ClusterAssignment {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-    fn set(&self, to: ClusterAssignment) {
+    pub(crate) fn set(&self, to: ClusterAssignment) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = to;
     }
 }
@@ -48,6 +55,7 @@ pub(crate) struct ClusterParts {
 struct Member {
     desired: Arc<Desired>,
     inbox: Arc<Inbox>,
+    thread: JoinHandle<()>,
 }
 
 /// The threads.
@@ -91,7 +99,7 @@ impl Fleet {
     }
 
     fn start(&self, wanted: &ClusterAssignment, facts: Facts) -> std::io::Result<Member> {
-        let desired = Arc::new(Desired(Mutex::new(wanted.clone())));
+        let desired = Desired::new(wanted.clone());
         let parts = self.joint.cluster(desired.clone());
         let none = LeaseView { word: LeaseWord::None, cause: None, until: None };
         let inbox = Inbox::new(none, facts);
@@ -108,16 +116,22 @@ impl Fleet {
             }),
         };
         let machine = parts.machine;
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name(format!("cluster {}", wanted.name))
             .spawn(move || runner.run(machine))?;
-        Ok(Member { desired, inbox })
+        Ok(Member { desired, inbox, thread })
     }
 
-    /// Ends the threads; volumes and processes stay with the holder.
+    /// Ends the threads and waits for them; volumes and processes stay with the holder. Blocks.
     pub(crate) fn stop(&self) {
-        for member in self.lock().values() {
+        let members = std::mem::take(&mut *self.lock());
+        for member in members.values() {
             member.inbox.stop();
+        }
+        for (cluster, member) in members {
+            if member.thread.join().is_err() {
+                tracing::error!(%cluster, "a cluster's thread had panicked");
+            }
         }
     }
 }
@@ -132,6 +146,7 @@ fn facts(wanted: &ClusterAssignment, grants: &Grants) -> std::io::Result<Facts> 
         provisioned: granted,
         recorded: wanted.volumes.iter().all(|v| v.key_digest.is_some()),
         evict_after: Duration::from_millis(wanted.lease.evict_after_ms),
+        silence: Duration::from_millis(wanted.lease.silence_ms),
     })
 }
 

@@ -4,16 +4,21 @@ use crate::assignments::{self, Control};
 use crate::config::{ConfigError, NodeConfig, read_secret};
 use crate::fleet::{Fleet, Joint};
 use crate::grants::Grants;
+use crate::host::HostError;
 use crate::keeper::{self, Subject};
 use crate::kms::{Kms, Settings};
 use crate::status::Board;
 use crate::{preflight, provision, status};
+use keystead_envelope::memory::MemoryError;
 use keystead_types::Assignment;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use zeroize::Zeroizing;
+
+/// An orderly end is over by then, or is left to the holder.
+const END: Duration = Duration::from_secs(20);
 
 /// Why the node does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -32,20 +37,39 @@ pub enum NodeError {
     /// The HTTP client.
     #[error("the client of control: {0}")]
     Client(#[from] reqwest::Error),
+    /// No key memory, or the process cannot be hardened.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Swap is on.
+    #[error(
+        "swap is on ({0}) and key material may reach it; turn it off, or set insecure_swap = true when it is encrypted"
+    )]
+    Swap(String),
+    /// The holder is not to be found.
+    #[error(transparent)]
+    Holder(#[from] HostError),
+    /// The holder went away; what it held is to be found anew by the next start.
+    #[error("the holder is lost: {0}")]
+    HolderLost(String),
     /// The keeper's thread ended: nothing renews the leases any more.
     #[error("the keeper ended; the leases run out")]
     KeeperEnded,
 }
 
-fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
+pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
     move |source| NodeError::Io { what, source }
 }
 
-/// Serves over a joint until SIGTERM or SIGINT. The clusters' threads end; volumes and workloads
-/// stay with the holder.
-pub(crate) async fn serve_with(config: NodeConfig, joint: Arc<dyn Joint>) -> Result<(), NodeError> {
-    std::fs::create_dir_all(&config.data).map_err(io("make the node's folder"))?;
-    let settings = Settings::load(&config)?;
+/// Serves over a joint until SIGTERM or SIGINT, or until the holder is lost. The clusters' threads
+/// end; then the joint does what is to be done at the end.
+pub(crate) async fn serve_with(
+    config: NodeConfig,
+    settings: Arc<Settings>,
+    board: Arc<Board>,
+    grants: Grants,
+    joint: Arc<dyn Joint>,
+    lost: oneshot::Receiver<NodeError>,
+) -> Result<(), NodeError> {
     let token = read_secret(&config.control_token)?;
     let control = Control {
         client: reqwest::Client::builder().connect_timeout(Duration::from_millis(500)).build()?,
@@ -61,7 +85,6 @@ pub(crate) async fn serve_with(config: NodeConfig, joint: Arc<dyn Joint>) -> Res
     let last = assignments::last(&config).map_err(io("read the last assignment"))?;
     let (send, assignment) = watch::channel(Arc::new(last.unwrap_or(empty)));
     let config = Arc::new(config);
-    let (board, grants) = (Arc::new(Board::default()), Grants::new(&config.data));
     let fleet = Arc::new(Fleet::new(joint.clone(), board.clone()));
     let (send_subjects, subjects) = watch::channel(Arc::new(Vec::new()));
     let made = Arc::new(Notify::new());
@@ -94,9 +117,23 @@ pub(crate) async fn serve_with(config: NodeConfig, joint: Arc<dyn Joint>) -> Res
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = &mut keeper => Err(NodeError::KeeperEnded),
+        Ok(error) = lost => return Err(error),
         failed = hand_on(assignment, &grants, &fleet, &send_subjects, &made) => failed,
     };
-    fleet.stop();
+    // The keeper still renews meanwhile: an orderly end writes. A thread of its own, since the
+    // runtime would wait for one of its pool whatever the deadline.
+    let (done, end) = oneshot::channel();
+    let ending = move || {
+        fleet.stop();
+        joint.end();
+        // Nobody waits any more past the deadline.
+        let _ = done.send(());
+    };
+    let thread = std::thread::Builder::new().name("end".to_owned());
+    thread.spawn(ending).map_err(io("start the last thread"))?;
+    if !matches!(tokio::time::timeout(END, end).await, Ok(Ok(()))) {
+        tracing::error!("the orderly end did not come to its end; the holder keeps what is left");
+    }
     ended
 }
 
@@ -128,8 +165,8 @@ fn start_keeper(
     joint: &Arc<dyn Joint>,
     fleet: &Arc<Fleet>,
     subjects: watch::Receiver<Arc<Vec<Subject>>>,
-) -> Result<tokio::sync::oneshot::Receiver<()>, NodeError> {
-    let (alive, ended) = tokio::sync::oneshot::channel::<()>();
+) -> Result<oneshot::Receiver<()>, NodeError> {
+    let (alive, ended) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

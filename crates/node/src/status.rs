@@ -47,6 +47,7 @@ struct Inner {
     digests: BTreeMap<VolumeId, String>,
     grants: BTreeMap<VolumeId, (u64, String)>,
     stores: BTreeMap<VolumeId, (keystead_types::Cause, String)>,
+    images: BTreeMap<VolumeId, (keystead_types::Cause, String)>,
     provision: BTreeMap<ClusterId, String>,
     running: BTreeMap<ClusterId, Running>,
     preflights: BTreeMap<PreflightId, PreflightReport>,
@@ -113,10 +114,21 @@ impl Board {
         /// Why a store's own proof fails.
         store_denied, stores, VolumeId, (keystead_types::Cause, String)
     );
+    setter!(
+        /// Why a volume's image is not opened.
+        image_denied, images, VolumeId, (keystead_types::Cause, String)
+    );
 
     /// A store's proof holds.
     pub(crate) fn store_fine(&self, volume: &VolumeId) {
         if self.lock().stores.remove(volume).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A volume's image is what the record says.
+    pub(crate) fn image_fine(&self, volume: &VolumeId) {
+        if self.lock().images.remove(volume).is_some() {
             self.changed.notify_one();
         }
     }
@@ -213,7 +225,8 @@ impl Inner {
                         .get(&v.volume)
                         .cloned()
                         .unwrap_or((VolumeWord::Absent, None));
-                    let denied = self.stores.get(&v.volume);
+                    let image = || self.images.get(&v.volume);
+                    let denied = self.stores.get(&v.volume).or_else(image);
                     let grant = self.grants.get(&v.volume);
                     VolumeStatus {
                         volume: v.volume.clone(),

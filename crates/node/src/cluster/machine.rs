@@ -47,6 +47,8 @@ pub(crate) struct Facts {
     pub(crate) recorded: bool,
     /// The owner's choice.
     pub(crate) evict_after: Duration,
+    /// The owner's choice: an adopted cluster is frozen after this long without a word of KMS.
+    pub(crate) silence: Duration,
 }
 
 /// How far the workload is brought up.
@@ -124,6 +126,8 @@ pub(crate) struct Machine {
     busy: Option<Step>,
     not_before: Boot,
     lapsed_until: Option<Boot>,
+    /// The end of the last lease that lived; one made anew begins unproved.
+    lived_until: Option<Boot>,
 }
 
 impl Machine {
@@ -136,6 +140,7 @@ impl Machine {
             busy: None,
             not_before: Boot::since_boot(Duration::ZERO),
             lapsed_until: None,
+            lived_until: None,
         }
     }
 
@@ -172,6 +177,9 @@ impl Machine {
         facts: &Facts,
         event: Event,
     ) -> Vec<Action> {
+        if lease.word == LeaseWord::Live {
+            self.lived_until = lease.until;
+        }
         match event {
             Event::Look => {}
             Event::Done { run, .. } if run != self.run => {}
@@ -187,8 +195,9 @@ impl Machine {
                 self.not_before = now;
             }
             Event::ThawDone { good: false } => {
-                if let Fence::Frozen { retry, .. } = &mut self.fence {
-                    *retry = now.plus(THAW_AGAIN);
+                if let Fence::Frozen { retry, keys, .. } = &mut self.fence {
+                    // Some gate may be open by now.
+                    (*retry, *keys) = (now.plus(THAW_AGAIN), true);
                 }
             }
         }
@@ -228,7 +237,13 @@ impl Machine {
             LeaseWord::Frozen | LeaseWord::Dead => true,
             LeaseWord::Live if lease.good_for(now, AHEAD) => return None,
             LeaseWord::Live | LeaseWord::Lapsed => false,
-            LeaseWord::None | LeaseWord::Unproved => return None,
+            // The gates stay open until the end of the lease before this one.
+            LeaseWord::None | LeaseWord::Unproved
+                if self.lived_until.is_some_and(|until| until >= now.plus(AHEAD)) =>
+            {
+                return None;
+            }
+            LeaseWord::None | LeaseWord::Unproved => false,
         };
         self.lapsed_until = Some(lease.until.unwrap_or(now));
         self.fence =
@@ -238,8 +253,10 @@ impl Machine {
 
     fn fenced(&mut self, now: Boot, lease: &LeaseView, facts: &Facts) -> Vec<Action> {
         let evict_at = self.evict_at(facts, lease);
-        let until = self.lapsed_until;
-        let Fence::Frozen { held, keys, retry, .. } = &mut self.fence else { return Vec::new() };
+        let until = self.lapsed_until.max(self.lived_until);
+        let Fence::Frozen { since, held, keys, retry, .. } = &mut self.fence else {
+            return Vec::new();
+        };
         if lease.good_for(now, ROOM) {
             if now < *retry {
                 return Vec::new();
@@ -253,8 +270,10 @@ impl Machine {
             return vec![Action::Evict];
         }
         let refused = matches!(lease.word, LeaseWord::Frozen | LeaseWord::Dead);
-        if refused && !*held {
-            (*held, *keys) = (true, false);
+        // Adopted: parked at closed gates only, until its lease is known or silence has lasted.
+        let silent = now >= since.plus(facts.silence);
+        if !*held && (refused || silent) {
+            (*since, *held, *keys) = (now, true, false);
             return vec![Action::Freeze { zeroize: true }];
         }
         let silent_for_long = until.is_some_and(|until| now >= until.plus(ZEROIZE));
@@ -285,154 +304,4 @@ impl Machine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(ms: u64) -> Boot {
-        Boot::since_boot(Duration::from_millis(ms))
-    }
-    fn live(until: u64) -> LeaseView {
-        LeaseView { word: LeaseWord::Live, cause: None, until: Some(at(until)) }
-    }
-    fn refused(cause: Cause) -> LeaseView {
-        LeaseView { word: LeaseWord::Frozen, cause: Some(cause), until: None }
-    }
-    const FACTS: Facts =
-        Facts { provisioned: true, recorded: true, evict_after: Duration::from_secs(60) };
-
-    /// Brings a machine up, one good step after another.
-    fn ready() -> Machine {
-        let mut m = Machine::down();
-        let mut event = Event::Look;
-        for wanted in [Step::Format, Step::Attach, Step::Prepare, Step::Spawn, Step::Check] {
-            let actions = m.next(at(0), &live(10_000), &FACTS, event);
-            assert_eq!(actions, [Action::Start { run: 0, step: wanted }]);
-            event = Event::Done { run: 0, step: wanted, good: true, ended: false };
-        }
-        assert!(m.next(at(0), &live(10_000), &FACTS, event).is_empty());
-        assert_eq!(m.stage, Stage::Ready);
-        m
-    }
-
-    #[test]
-    fn nothing_starts_before_it_may() {
-        let mut m = Machine::down();
-        let unready = Facts { provisioned: false, ..FACTS };
-        assert!(m.next(at(0), &live(10_000), &unready, Event::Look).is_empty());
-        assert!(m.next(at(0), &refused(Cause::KeyDisabled), &FACTS, Event::Look).is_empty());
-        assert!(m.next(at(9_500), &live(10_000), &FACTS, Event::Look).is_empty());
-        assert_eq!(m.next(at(0), &live(10_000), &FACTS, Event::Look).len(), 1);
-        let unrecorded = Facts { recorded: false, ..FACTS };
-        let formatted = Event::Done { run: 0, step: Step::Format, good: true, ended: false };
-        assert!(m.next(at(0), &live(10_000), &unrecorded, formatted).is_empty());
-        assert_eq!(m.stage, Stage::Formatted);
-    }
-
-    #[test]
-    fn a_refusal_freezes_and_zeroizes_and_a_live_lease_thaws() {
-        let mut m = ready();
-        let no = refused(Cause::KeyDisabled);
-        assert_eq!(m.next(at(100), &no, &FACTS, Event::Look), [Action::Freeze { zeroize: true }]);
-        assert!(m.next(at(150), &no, &FACTS, Event::FreezeDone { late: false }).is_empty());
-        assert!(m.next(at(50_000), &no, &FACTS, Event::Look).is_empty());
-        assert_eq!(m.next(at(50_001), &live(60_000), &FACTS, Event::Look), [Action::Thaw]);
-        let failed = Event::ThawDone { good: false };
-        assert!(m.next(at(50_002), &live(60_000), &FACTS, failed).is_empty());
-        assert_eq!(m.next(at(50_500), &live(60_000), &FACTS, Event::Look), [Action::Thaw]);
-        m.next(at(50_510), &live(60_000), &FACTS, Event::ThawDone { good: true });
-        assert_eq!((m.fence, m.stage), (Fence::Open, Stage::Ready));
-    }
-
-    #[test]
-    fn a_freeze_overtakes_a_step_under_way() {
-        let mut m = Machine::down();
-        m.next(at(0), &live(10_000), &FACTS, Event::Look);
-        let done = Event::Done { run: 0, step: Step::Format, good: true, ended: false };
-        m.next(at(0), &live(10_000), &FACTS, done);
-        let no = refused(Cause::PolicyDenies);
-        assert_eq!(m.next(at(9), &no, &FACTS, Event::Look), [Action::Freeze { zeroize: true }]);
-    }
-
-    #[test]
-    fn silence_freezes_half_a_second_ahead_and_keeps_the_keys_for_ten_more() {
-        let mut m = ready();
-        assert!(
-            !m.next(at(9_499), &live(10_000), &FACTS, Event::Look)
-                .contains(&Action::Freeze { zeroize: false })
-        );
-        let freeze = Action::Freeze { zeroize: false };
-        assert_eq!(m.next(at(9_501), &live(10_000), &FACTS, Event::Look), [freeze]);
-        m.next(at(9_600), &live(10_000), &FACTS, Event::FreezeDone { late: false });
-        let mut back = m.clone();
-        assert_eq!(back.next(at(9_700), &live(19_650), &FACTS, Event::Look), [Action::Thaw]);
-        let lapsed = LeaseView { word: LeaseWord::Lapsed, cause: None, until: None };
-        assert!(m.next(at(19_999), &lapsed, &FACTS, Event::Look).is_empty());
-        assert_eq!(m.next(at(20_000), &lapsed, &FACTS, Event::Look), [Action::Zeroize]);
-        assert!(m.next(at(20_001), &lapsed, &FACTS, Event::Look).is_empty());
-    }
-
-    #[test]
-    fn a_refusal_after_silence_takes_the_keys_at_once() {
-        let mut m = ready();
-        m.next(at(9_501), &live(10_000), &FACTS, Event::Look);
-        m.next(at(9_600), &live(10_000), &FACTS, Event::FreezeDone { late: false });
-        let no = refused(Cause::KeyDisabled);
-        assert_eq!(m.next(at(9_700), &no, &FACTS, Event::Look), [Action::Zeroize]);
-    }
-
-    #[test]
-    fn eviction_comes_after_its_time_and_old_steps_then_count_for_nothing() {
-        let mut m = ready();
-        let no = refused(Cause::KeyDisabled);
-        m.next(at(1_000), &no, &FACTS, Event::Look);
-        m.next(at(1_100), &no, &FACTS, Event::FreezeDone { late: false });
-        assert_eq!(m.evict_at(&FACTS, &no), Some(at(61_000)));
-        assert!(m.next(at(60_999), &no, &FACTS, Event::Look).is_empty());
-        assert_eq!(m.next(at(61_000), &no, &FACTS, Event::Look), [Action::Evict]);
-        let old = Event::Done { run: 0, step: Step::Check, good: true, ended: false };
-        assert!(m.next(at(61_001), &no, &FACTS, old).is_empty());
-        assert_eq!(m.stage, Stage::Down);
-        let again = m.next(at(70_000), &live(80_000), &FACTS, Event::Look);
-        assert_eq!(again, [Action::Start { run: 1, step: Step::Format }]);
-    }
-
-    #[test]
-    fn a_stalled_freeze_is_evicted_in_three_seconds_and_a_deleted_key_at_once() {
-        let mut m = ready();
-        let no = refused(Cause::PolicyDenies);
-        m.next(at(0), &no, &FACTS, Event::Look);
-        m.next(at(400), &no, &FACTS, Event::FreezeDone { late: true });
-        assert!(m.next(at(2_999), &no, &FACTS, Event::Look).is_empty());
-        assert_eq!(m.next(at(3_000), &no, &FACTS, Event::Look), [Action::Evict]);
-        let mut m = ready();
-        let gone = refused(Cause::KeyDeleted);
-        m.next(at(0), &gone, &FACTS, Event::Look);
-        assert_eq!(
-            m.next(at(90), &gone, &FACTS, Event::FreezeDone { late: false }),
-            [Action::Evict]
-        );
-    }
-
-    #[test]
-    fn an_adopted_cluster_waits_for_its_lease_and_is_then_thawed_or_frozen() {
-        let unproved = LeaseView { word: LeaseWord::Unproved, cause: None, until: None };
-        let mut m = Machine::adopted(Stage::Started, false, at(0));
-        assert!(m.next(at(100), &unproved, &FACTS, Event::Look).is_empty());
-        let mut good = m.clone();
-        assert_eq!(good.next(at(200), &live(10_000), &FACTS, Event::Look), [Action::Thaw]);
-        let no = refused(Cause::KeyDisabled);
-        assert_eq!(m.next(at(200), &no, &FACTS, Event::Look), [Action::Freeze { zeroize: true }]);
-    }
-
-    #[test]
-    fn a_process_that_ended_is_started_again_after_a_fixed_second() {
-        let mut m = ready();
-        let check = m.next(at(1_000), &live(20_000), &FACTS, Event::Look);
-        assert_eq!(check, [Action::Start { run: 0, step: Step::Check }]);
-        let ended = Event::Done { run: 0, step: Step::Check, good: false, ended: true };
-        assert!(m.next(at(1_100), &live(20_000), &FACTS, ended).is_empty());
-        assert!(m.next(at(2_099), &live(20_000), &FACTS, Event::Look).is_empty());
-        let spawn = m.next(at(2_100), &live(20_000), &FACTS, Event::Look);
-        assert_eq!(spawn, [Action::Start { run: 0, step: Step::Spawn }]);
-    }
-}
+mod tests;

@@ -180,6 +180,7 @@ impl Runner {
                         tracing::warn!(%error, "not thawed yet");
                     }
                     follow = Some(Event::ThawDone { good: done.is_ok() });
+                    self.inbox.with(|l| l.message = done.err());
                 }
                 Action::Evict => {
                     if let Err(error) = self.host.evict() {
@@ -285,8 +286,12 @@ mod tests {
         };
         let refused =
             LeaseView { word: LeaseWord::Frozen, cause: Some(Cause::KeyDisabled), until: None };
-        let facts =
-            Facts { provisioned: true, recorded: true, evict_after: Duration::from_secs(600) };
+        let facts = Facts {
+            provisioned: true,
+            recorded: true,
+            evict_after: Duration::from_secs(600),
+            silence: Duration::from_secs(10),
+        };
         let inbox = Inbox::new(live, facts);
         let (seen, seeing) = sync_channel(1024);
         let runner = Runner {

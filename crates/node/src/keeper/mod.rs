@@ -81,7 +81,7 @@ fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Sub
     }))
 }
 
-fn latest(
+pub(crate) fn latest(
     grants: &Grants,
     volume: &VolumeId,
     generation: u64,

@@ -34,7 +34,6 @@ const ATTEMPT: Duration = Duration::from_millis(1_500);
 pub(crate) struct Settings {
     pub(crate) endpoint: String,
     pub(crate) region: String,
-    pub(crate) node: String,
     pub(crate) user_arn: UserArn,
     pub(crate) credentials: Credentials,
 }
@@ -44,7 +43,6 @@ impl Settings {
         Ok(Arc::new(Self {
             endpoint: config.endpoint().to_owned(),
             region: config.region.to_string(),
-            node: config.name.clone(),
             user_arn: config.user_arn.clone(),
             credentials: Credentials::load(&config.credentials)?,
         }))

@@ -49,7 +49,7 @@ fn serves_when_asked_by_the_test_below() {
 }
 
 /// `hold`, one cluster and its one volume. Dropped, also by a panic: evicted first, whatever state
-/// it is in, then `hold` is killed, by its own process id.
+/// it is in, then `hold` is ended, by its own process id.
 struct Rig {
     dir: tempfile::TempDir,
     hold: Child,
@@ -152,6 +152,13 @@ fn connect(socket: &Path, hold: &mut Child) -> Holder {
 impl Drop for Rig {
     fn drop(&mut self) {
         let _ = self.holder.evict(&self.cluster);
+        // In order, so that its folder of groups goes too.
+        let pid = rustix::process::Pid::from_child(&self.hold);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while matches!(self.hold.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.hold.kill();
         let _ = self.hold.wait();
         if let Some(server) = self.server.take() {
