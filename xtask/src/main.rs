@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod check;
 mod demo;
 mod proc;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   check           formatting, lints, licences and banned crates
   walls           which crate may import which
   soak joint      the full counts of the joint tests; writes docs/soak.md
+  bench kms       CPU time of KMS calls beside the bare listener
   setup           what demo and test need of this machine";
 
 fn main() {
@@ -39,6 +41,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["check"] => check::run(),
         ["walls"] => walls::run(),
         ["soak", "joint"] => soak::joint(),
+        ["bench", "kms"] => bench::kms(),
         ["setup"] => setup::run().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -108,6 +108,9 @@ pub(crate) struct DevRun {
     /// Where KMS listens; port 0 picks a free one and keeps it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
     pub(crate) kms_listen: SocketAddr,
+    /// A further name, with its port, that clients call KMS by, as behind a proxy; repeatable
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) kms_host: Vec<String>,
     /// How long a frozen workload stays in memory
     #[arg(long, value_name = "SPAN", default_value = "15m")]
     pub(crate) evict_after: String,

@@ -1,5 +1,6 @@
 //! What this machine lacks, each with its repair.
 
+use crate::out::say;
 use anyhow::Result;
 use std::fs;
 use std::net::TcpListener;
@@ -29,10 +30,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut healthy = true;
     for check in &checks {
         match &check.fault {
-            None => println!("ok    {}", check.name),
+            None => say!("ok    {}", check.name),
             Some((why, fix)) => {
                 healthy = false;
-                println!("FAIL  {}: {why}\n      fix: {fix}", check.name);
+                say!("FAIL  {}: {why}\n      fix: {fix}", check.name);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! which use nothing but control's API.
 
 #![deny(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stderr)]
 
 mod cli;
 mod clock;
@@ -10,6 +10,7 @@ mod commands;
 mod dev;
 mod doctor;
 mod failure;
+mod out;
 mod roles;
 
 use clap::Parser;

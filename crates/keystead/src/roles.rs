@@ -18,13 +18,17 @@ pub(crate) fn kms(args: &ServeArgs) -> Result<ExitCode> {
 /// The data plane.
 pub(crate) fn node(args: &ServeArgs) -> Result<ExitCode> {
     begin(args)?;
-    anyhow::bail!("this build has no node")
+    let config = keystead_node::NodeConfig::load(&args.config)?;
+    runtime()?.block_on(keystead_node::serve(config)).context("serve node")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The API.
 pub(crate) fn control(args: &ServeArgs) -> Result<ExitCode> {
     begin(args)?;
-    anyhow::bail!("this build has no control")
+    let config = keystead_control::ControlConfig::load(&args.config)?;
+    runtime()?.block_on(keystead_control::serve(config)).context("serve control")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The holder's file.

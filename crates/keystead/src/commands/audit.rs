@@ -3,6 +3,7 @@
 use super::{json, table};
 use crate::cli::{AuditArgs, AuditCommand, Trail};
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::{Context, Result};
 use keystead_aws::trail::{Verifier, parse_heads};
 use serde_json::Value;
@@ -118,7 +119,7 @@ fn verify(
             "key_pinned": report.key_pinned,
         }))?;
     } else {
-        println!("{}", report.summary());
+        say!("{}", report.summary());
     }
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,6 +3,7 @@
 use super::{client, json, or_dash, preflight, table};
 use crate::cli::{ClusterArgs, ClusterCommand};
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::Result;
 use keystead_control::client::Client;
 use keystead_control::wire::{ClusterView, CreateCluster, Phase};
@@ -99,27 +100,30 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
         return json(view);
     }
     let keys: Vec<String> = view.key_arns.iter().map(ToString::to_string).collect();
-    println!("name         {} ({})", view.name, view.id);
-    println!("region       {}", view.region);
-    println!("phase        {}", view.phase);
+    say!("name         {} ({})", view.name, view.id);
+    say!("region       {}", view.region);
+    say!("phase        {}", view.phase);
     if let Some(cause) = view.cause {
-        println!("cause        {cause}");
+        say!("cause        {cause}");
     }
-    println!("message      {}", view.message);
-    println!("tenant role  {}", or_dash(view.tenant_role_arn.as_ref()));
-    println!(
+    say!("message      {}", view.message);
+    say!("tenant role  {}", or_dash(view.tenant_role_arn.as_ref()));
+    say!(
         "key          {}, held by: {}",
         or_dash((!keys.is_empty()).then(|| keys.join(", "))),
         view.key_held_by
     );
-    println!("postgres     {}", or_dash(view.endpoints.postgres.as_ref()));
+    say!("postgres     {}", or_dash(view.endpoints.postgres.as_ref()));
     if let Some(at) = &view.evict_at {
-        println!("evicted at   {at}");
+        say!("evicted at   {at}");
     }
     for condition in &view.conditions {
-        println!(
+        say!(
             "  {:<16} {:<8} {} {}",
-            condition.kind, condition.status, condition.reason, condition.message
+            condition.kind,
+            condition.status,
+            condition.reason,
+            condition.message
         );
     }
     Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod why;
 
 use crate::cli::Api;
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::{Context, Result};
 use keystead_control::client::Client;
 use serde::Serialize;
@@ -45,7 +46,7 @@ fn with_token(api: &Api, variable: &str) -> Result<Client> {
 
 /// One JSON document on stdout.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
@@ -58,7 +59,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
     for row in all() {
         let line: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", line.join("  ").trim_end());
+        say!("{}", line.join("  ").trim_end());
     }
 }
 

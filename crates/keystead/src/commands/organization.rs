@@ -2,6 +2,7 @@
 
 use super::{json, platform_client, table};
 use crate::cli::{OrganizationArgs, OrganizationCommand};
+use crate::out::say;
 use anyhow::Result;
 use std::process::ExitCode;
 
@@ -13,9 +14,9 @@ pub(crate) async fn run(args: OrganizationArgs) -> Result<ExitCode> {
             if format.json {
                 json(&made)?;
             } else {
-                println!("organization {} ({})", made.name, made.organization);
+                say!("organization {} ({})", made.name, made.organization);
                 if let Some(token) = &made.token {
-                    println!("token        {token}\n             shown once; keep it");
+                    say!("token        {token}\n             shown once; keep it");
                 }
             }
         }

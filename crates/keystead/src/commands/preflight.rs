@@ -3,6 +3,7 @@
 use super::{client, json};
 use crate::cli::PreflightArgs;
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::Result;
 use keystead_control::client::Client;
 use keystead_control::wire::PreflightView;
@@ -45,25 +46,25 @@ pub(crate) fn show(view: &PreflightView, as_json: bool) -> Result<()> {
     if as_json {
         return json(view);
     }
-    println!("preflight {} of {}: {}", view.preflight, view.key_arn, view.state);
+    say!("preflight {} of {}: {}", view.preflight, view.key_arn, view.state);
     for check in &view.checks {
         let word = if check.ok { "ok  " } else { "FAIL" };
         let detail = check.detail.as_deref().unwrap_or_default();
-        println!("  {word}  {:<36} {detail}", check.check);
+        say!("  {word}  {:<36} {detail}", check.check);
         if check.ok {
             continue;
         }
         if let Some(cause) = check.cause {
-            println!("        cause: {cause}");
+            say!("        cause: {cause}");
         }
         if let Some(sid) = &check.missing_statement {
-            println!("        missing statement: {sid}");
+            say!("        missing statement: {sid}");
         }
         if let Some(fix) = &check.fix {
-            println!("        fix: {fix}");
+            say!("        fix: {fix}");
         }
         if let Some(patch) = &check.patch {
-            println!("{}", serde_json::to_string_pretty(patch)?);
+            say!("{}", serde_json::to_string_pretty(patch)?);
         }
     }
     Ok(())

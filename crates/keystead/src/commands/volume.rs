@@ -3,6 +3,7 @@
 use super::{client, json, or_dash, table};
 use crate::cli::{VolumeArgs, VolumeCommand};
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::Result;
 use keystead_control::wire::VolumeView;
 use keystead_types::VolumeId;
@@ -59,19 +60,15 @@ fn show(v: &VolumeView, as_json: bool) -> Result<()> {
     if as_json {
         return json(v);
     }
-    println!("volume       {}", v.volume);
-    println!("cluster      {}", v.cluster);
-    println!("disk         {} ({} bytes)", v.disk, v.size_bytes);
-    println!("state        {}", or_dash(v.state.as_ref().map(word)));
-    println!("cause        {}", or_dash(v.cause));
-    println!(
-        "generation   {} (node: {})",
-        v.grant_generation,
-        or_dash(v.observed_grant_generation)
-    );
-    println!("grant        {}", or_dash(v.grant_id.as_ref()));
-    println!("key          {}", or_dash(v.key.as_ref()));
-    println!("key digest   {}", or_dash(v.key_digest.as_ref()));
-    println!("message      {}", or_dash(v.message.as_ref()));
+    say!("volume       {}", v.volume);
+    say!("cluster      {}", v.cluster);
+    say!("disk         {} ({} bytes)", v.disk, v.size_bytes);
+    say!("state        {}", or_dash(v.state.as_ref().map(word)));
+    say!("cause        {}", or_dash(v.cause));
+    say!("generation   {} (node: {})", v.grant_generation, or_dash(v.observed_grant_generation));
+    say!("grant        {}", or_dash(v.grant_id.as_ref()));
+    say!("key          {}", or_dash(v.key.as_ref()));
+    say!("key digest   {}", or_dash(v.key_digest.as_ref()));
+    say!("message      {}", or_dash(v.message.as_ref()));
     Ok(())
 }

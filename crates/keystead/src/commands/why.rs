@@ -2,6 +2,7 @@
 
 use super::{client, json};
 use crate::cli::WhyArgs;
+use crate::out::say;
 use anyhow::Result;
 use std::process::ExitCode;
 
@@ -13,19 +14,19 @@ pub(crate) async fn run(args: WhyArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(cause) = why.cause {
-        println!("cause    {cause}");
+        say!("cause    {cause}");
     }
-    println!("what     {}", why.what);
+    say!("what     {}", why.what);
     for (label, value) in [("since", &why.since), ("who", &why.who)] {
         if let Some(value) = value {
-            println!("{label:<8} {value}");
+            say!("{label:<8} {value}");
         }
     }
     for stopped in &why.stopped {
-        println!("stopped  {stopped}");
+        say!("stopped  {stopped}");
     }
     for fix in &why.fix {
-        println!("fix      {fix}");
+        say!("fix      {fix}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -36,6 +36,7 @@ fn kms(folder: &Folder, ports: &Ports, args: &DevRun) -> serde_json::Value {
         "insecure_plain_root_key": folder.config("root-key"),
         "arena": args.arena,
         "insecure_swap": args.insecure_swap,
+        "hosts": args.kms_host,
     })
 }
 

@@ -14,6 +14,7 @@ mod stop;
 
 use crate::cli::{DevArgs, DevCommand, DevFolder, DevRun};
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::{Context, Result};
 use folder::Folder;
 use role::{Kept, Role};
@@ -76,8 +77,8 @@ async fn supervise(args: DevRun) -> Result<()> {
     let outcome = tokio::select! {
         ready = tokio::time::timeout(STARTS_WITHIN, ready) => match ready {
             Ok(Ok(())) => {
-                println!("control  http://{}\nkms      http://{}\ndata     {}", ports.control, ports.kms, folder.root.display());
-                println!("up; SIGTERM or ctrl-c stops everything");
+                say!("control  http://{}\nkms      http://{}\ndata     {}", ports.control, ports.kms, folder.root.display());
+                say!("up; SIGTERM or ctrl-c stops everything");
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 use super::folder;
 use super::role::holder_of;
 use crate::failure::Failure;
+use crate::out::say;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,7 +15,7 @@ const WITHIN_SECONDS: i64 = 40;
 /// Stops the supervisor, which stops everything; without one, the holder that it left.
 pub(crate) fn stop(root: &Path) -> Result<()> {
     if !root.join("run").is_dir() {
-        println!("nothing runs over {}", root.display());
+        say!("nothing runs over {}", root.display());
         return Ok(());
     }
     let supervisor = if folder::lock(root)?.is_none() { supervisor(root)? } else { None };
@@ -24,14 +25,14 @@ pub(crate) fn stop(root: &Path) -> Result<()> {
     if let Some(pid) = holder_of(root) {
         end(pid, "the holder")?;
     }
-    println!("stopped");
+    say!("stopped");
     Ok(())
 }
 
 /// Stops, then deletes the folder with every key, cluster and volume in it.
 pub(crate) fn clean(root: &Path) -> Result<()> {
     if !root.exists() {
-        println!("{} is not there", root.display());
+        say!("{} is not there", root.display());
         return Ok(());
     }
     if !folder::is_ours(root) {
@@ -42,7 +43,7 @@ pub(crate) fn clean(root: &Path) -> Result<()> {
     }
     stop(root)?;
     fs::remove_dir_all(root).with_context(|| format!("delete {}", root.display()))?;
-    println!("deleted {}", root.display());
+    say!("deleted {}", root.display());
     Ok(())
 }
 

@@ -263,6 +263,7 @@ fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
     }
     if let Some(endpoint) = &options.node_kms_endpoint {
         command.env("KEYSTEAD__KMS__EU-CENTRAL-1", endpoint);
+        command.args(["--kms-host", endpoint.trim_start_matches("http://")]);
     }
     let log = File::options().create(true).append(true).open(folder.join("dev.log"));
     let log = log.expect("the log can be opened");

@@ -68,10 +68,10 @@ fn owner_calls_while(stage: &Stage, key: &str, work: impl FnOnce()) -> HashSet<S
             let mut answered = HashSet::new();
             while !stop.load(Ordering::Relaxed) {
                 let input = json!({"KeyId": key, "KeySpec": "AES_256", "EncryptionContext": {"test": "kills"}});
-                if let Ok(answer) = stage.owner.try_call("GenerateDataKey", &input) {
-                    if answer.status == 200 {
-                        answered.insert(answer.request_id);
-                    }
+                if let Ok(answer) = stage.owner.try_call("GenerateDataKey", &input)
+                    && answer.status == 200
+                {
+                    answered.insert(answer.request_id);
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }

@@ -9,6 +9,7 @@ mod load;
 mod neighbours;
 mod outages;
 mod owner;
+mod pgbench;
 mod proxy;
 mod revoke;
 mod sentinel;
@@ -16,7 +17,8 @@ mod stage;
 
 use figures::Figures;
 use load::Load;
-use revoke::Way;
+use pgbench::Pgbench;
+use revoke::{Asked, Way};
 use stage::Stage;
 
 use crate::world::{World, WorldOptions};
@@ -33,24 +35,19 @@ fn revocation_freezes_within_one_second_and_repair_thaws_within_two() {
     let cluster = stage.cluster("revoked");
     let mut figures = Figures::default();
     let load = Load::start(&cluster.postgres, 4);
+    let pgbench = Pgbench::start(&cluster.postgres);
     for way in Way::ALL {
-        revoke::run(&stage, &cluster, &load, way, count(2, 10), &mut figures, "", true);
+        let asked = Asked { way, cycles: count(2, 10), label: "", show_cause: true };
+        revoke::run(&stage, &cluster, &load, &asked, &mut figures);
     }
     // The data plane does not need control: the same with control dead.
     let down = stage.world.hold_down("control");
     for way in [Way::Disable, Way::Policy, Way::Deletion] {
-        revoke::run(
-            &stage,
-            &cluster,
-            &load,
-            way,
-            count(1, 10),
-            &mut figures,
-            "control dead,",
-            false,
-        );
+        let asked = Asked { way, cycles: count(1, 10), label: "control dead, ", show_cause: false };
+        revoke::run(&stage, &cluster, &load, &asked, &mut figures);
     }
     drop(down);
+    pgbench.finish();
     let tally = load.finish();
     figures.say(format!(
         "rows acknowledged {}, missing {}, present unacknowledged {}",

@@ -28,6 +28,7 @@ impl Owner {
     /// Calls an operation of KMS; `Err` is a transport fault.
     pub(crate) fn try_call(&self, operation: &str, input: &Value) -> std::io::Result<Answer> {
         let body = serde_json::to_vec(input).expect("JSON serializes");
+        #[allow(clippy::disallowed_methods)] // the client's clock
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         let mut headers = vec![
             ("host".to_owned(), self.endpoint.to_string()),
@@ -119,10 +120,9 @@ pub(crate) fn http(
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(_, v)| v.trim().to_owned())
     };
-    if let Some(length) = header("content-length").and_then(|l| l.parse::<usize>().ok()) {
-        if reply.len() - end - 4 < length {
-            return Err(broken());
-        }
+    let length = header("content-length").and_then(|l| l.parse::<usize>().ok());
+    if length.is_some_and(|length| reply.len() - end - 4 < length) {
+        return Err(broken());
     }
     let text = &reply[end + 4..];
     let body = serde_json::from_slice(text)

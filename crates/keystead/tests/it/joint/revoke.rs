@@ -56,7 +56,7 @@ impl Way {
                     .iter()
                     .find(|v| v["disk"] == "search")
                     .expect("the search disk is there");
-                let id = volume["id"].as_str().expect("a volume has an id").to_owned();
+                let id = volume["volume"].as_str().expect("a volume has an id").to_owned();
                 let grant = volume["grant_id"].as_str().expect("its grant is shown");
                 let revoke = json!({"KeyId": cluster.key_arn, "GrantId": grant});
                 (owner.call("RevokeGrant", revoke).at, Some(id))
@@ -143,22 +143,30 @@ fn cycle(
     }
 }
 
-/// `cycles` counted cycles of one way; cycles that the sentinel excuses are repeated.
+/// What is asked of one way.
+pub(crate) struct Asked {
+    pub(crate) way: Way,
+    pub(crate) cycles: usize,
+    /// Goes before the figures' names.
+    pub(crate) label: &'static str,
+    /// Control is there to be asked for phase and cause.
+    pub(crate) show_cause: bool,
+}
+
+/// The counted cycles of one way; cycles that the sentinel excuses are repeated.
 pub(crate) fn run(
     stage: &Stage,
     cluster: &Cluster,
     load: &Load,
-    way: Way,
-    cycles: usize,
+    asked: &Asked,
     figures: &mut Figures,
-    label: &str,
-    show_cause: bool,
 ) {
+    let Asked { way, cycles, label, show_cause } = *asked;
     let sentinel = Sentinel::start();
-    let mut fence = Series::new(format!("{label} {way:?}: last row after KMS's answer"), FENCE);
-    let mut thaw = Series::new(format!("{label} {way:?}: first row after the repair"), THAW);
+    let mut fence = Series::new(format!("{label}{way:?}: last row after KMS's answer"), FENCE);
+    let mut thaw = Series::new(format!("{label}{way:?}: first row after the repair"), THAW);
     let mut shown = Series::new(
-        format!("{label} {way:?}: cause shown after KMS's answer"),
+        format!("{label}{way:?}: cause shown after KMS's answer"),
         Duration::from_secs(3),
     );
     let mut repeats = 0;
@@ -168,7 +176,7 @@ pub(crate) fn run(
         if let Some(late) = one.late.filter(|late| over && *late > LATE) {
             repeats += 1;
             figures.say(format!(
-                "{label} {way:?}: repeated, a tick came {late:?} late (fence {:?}, thaw {:?})",
+                "{label}{way:?}: repeated, a tick came {late:?} late (fence {:?}, thaw {:?})",
                 one.fence, one.thaw
             ));
             assert!(
