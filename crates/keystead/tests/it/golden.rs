@@ -9,6 +9,7 @@ fn golden(name: &str, args: &[&str], success: bool) {
         .env_clear()
         .env("HOME", "/nonexistent")
         .env("COLUMNS", "100")
+        .envs((name == "no-api.txt").then_some(("KEYSTEAD_TOKEN", "ks_x")))
         .output()
         .expect("the binary runs");
     assert_eq!(out.status.success(), success, "{args:?}");
@@ -31,6 +32,8 @@ fn help_says_what_can_be_asked() {
     golden("help.txt", &["--help"], true);
     golden("dev-help.txt", &["dev", "--help"], true);
     golden("cluster-help.txt", &["cluster", "--help"], true);
+    golden("tail-help.txt", &["audit", "tail", "--help"], true);
+    golden("doctor-help.txt", &["doctor", "--help"], true);
     golden("associate-help.txt", &["cluster", "associate", "--help"], true);
 }
 
@@ -38,5 +41,8 @@ fn help_says_what_can_be_asked() {
 fn errors_say_what_why_and_fix() {
     golden("no-token.txt", &["cluster", "list"], false);
     golden("no-trail.txt", &["audit", "verify", "--dir", "/nonexistent"], false);
+    golden("no-tail.txt", &["audit", "tail", "--dir", "/nonexistent", "--key", "x"], false);
+    golden("no-api.txt", &["cluster", "list", "--api", "nonsense"], false);
+    golden("no-stop.txt", &["dev", "stop", "--data", "/usr"], false);
     golden("no-clean.txt", &["dev", "clean", "--data", "/usr"], false);
 }

@@ -4,5 +4,6 @@
 
 mod golden;
 mod joint;
+mod proofs;
 mod supervisor;
 mod world;

@@ -1,7 +1,12 @@
 //! What the supervisor promises by itself.
 
 use crate::world::{World, WorldOptions};
-use std::time::Duration;
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::{Duration, Instant};
+
+fn send(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("the signal is sent");
+}
 
 #[test]
 fn a_killed_supervisor_leaves_the_holder_and_the_next_one_adopts_it() {
@@ -15,4 +20,39 @@ fn a_killed_supervisor_leaves_the_holder_and_the_next_one_adopts_it() {
     assert_eq!(world.env("KEYSTEAD_API"), api, "the port was not kept");
     assert_eq!(world.env("KEYSTEAD_TOKEN"), token, "the owner's token was not kept");
     world.stop();
+}
+
+#[test]
+fn a_killed_role_is_started_again_and_the_log_says_so() {
+    let world = World::start(WorldOptions::default());
+    let log = world.data().join("log/dev.log");
+    for role in ["kms", "control", "node", "hold"] {
+        let old = world.pid(role);
+        send(old, Signal::KILL);
+        let new = world.wait_for_new(role, old, Duration::from_secs(5));
+        let again = format!(" {role} started again (process {new})\n");
+        let begun = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&log).expect("the supervisor's log");
+            if text.contains(&format!(" {role} ended (signal: 9 (SIGKILL)); again in 200 ms"))
+                && text.contains(&again)
+            {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(5), "{role}: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    world.stop();
+}
+
+#[test]
+fn an_orderly_stop_ends_in_time_though_roles_hang() {
+    let world = World::start(WorldOptions::default());
+    for role in ["node", "control", "kms"] {
+        send(world.pid(role), Signal::STOP);
+    }
+    let begun = Instant::now();
+    world.stop();
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
 }

@@ -25,8 +25,9 @@ pub(crate) struct WorldOptions {
     /// How long a frozen workload stays in memory.
     pub(crate) evict_after: Option<String>,
     /// How keys are held in memory.
-    #[allow(dead_code)] // for the proofs that search memory
     pub(crate) arena: Option<String>,
+    /// Where its folder is made.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// The running roles.
@@ -53,7 +54,9 @@ impl World {
     ) -> Self {
         let alone = File::create(LOCK).expect("the lock file can be made");
         flock(&alone, FlockOperation::LockExclusive).expect("the lock is granted");
-        let folder = tempfile::Builder::new().prefix("kst-").tempdir().expect("a temporary folder");
+        let place = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::Builder::new().prefix("kst-").tempdir_in(place);
+        let folder = folder.expect("a temporary folder");
         let dev = spawn_dev(folder.path(), &options);
         let mut world = Self {
             folder,
@@ -80,6 +83,17 @@ impl World {
         self.dev.kill().expect("the supervisor is killed");
         self.dev.wait().expect("the supervisor is reaped");
         fs::remove_file(self.folder.path().join("env")).expect("the env file was there");
+        self.dev = spawn_dev(self.folder.path(), &self.options);
+        self.read_env();
+    }
+
+    /// An orderly stop, and a start over the same folder.
+    pub(crate) fn stop_and_start(&mut self) {
+        self.end();
+        let left = self.left();
+        assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
+        fs::remove_file(self.folder.path().join("env")).expect("the env file was there");
+        self.stopped = false;
         self.dev = spawn_dev(self.folder.path(), &self.options);
         self.read_env();
     }

@@ -172,6 +172,39 @@ impl Load {
     }
 }
 
+/// What was acknowledged by a server that is gone by now.
+pub(crate) struct Acknowledged {
+    ids: Vec<i64>,
+    uri: String,
+    table: String,
+}
+
+impl Load {
+    /// Ends the load without minding errors: its server was taken away.
+    pub(crate) fn abandon(mut self) -> Acknowledged {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let acked = self.seen.acked.lock().expect("no panic holds it");
+        let ids = acked.iter().map(|a| a.0).collect();
+        Acknowledged { ids, uri: self.uri.clone(), table: self.table.clone() }
+    }
+}
+
+impl Acknowledged {
+    /// All of it is there, as soon as the server is.
+    pub(crate) fn assert_present(&self) {
+        let rows = connect(&self.uri)
+            .query(&format!("select id from {}", self.table), &[])
+            .expect("the rows are readable");
+        let present: std::collections::HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+        let missing = self.ids.iter().filter(|id| !present.contains(id)).count();
+        assert_eq!(missing, 0, "of {} acknowledged rows", self.ids.len());
+        assert!(!self.ids.is_empty(), "nothing was acknowledged");
+    }
+}
+
 impl Tally {
     /// Nothing acknowledged is missing and no client saw an error.
     pub(crate) fn assert_whole(&self) {

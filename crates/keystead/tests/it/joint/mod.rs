@@ -3,17 +3,17 @@
 //! `cargo xtask test` runs each scenario with few cycles; `cargo xtask soak joint` sets
 //! KEYSTEAD_SOAK=joint and runs the full counts. Figures are printed as `FIGURE …` lines.
 
-mod figures;
+pub(crate) mod figures;
 mod kills;
-mod load;
+pub(crate) mod load;
 mod neighbours;
-mod outages;
-mod owner;
+pub(crate) mod outages;
+pub(crate) mod owner;
 mod pgbench;
 mod proxy;
 mod revoke;
 mod sentinel;
-mod stage;
+pub(crate) mod stage;
 
 use figures::Figures;
 use load::Load;

@@ -149,7 +149,7 @@ pub(super) fn kms_down() {
     stage.world.stop();
 }
 
-pub(super) fn signal(pid: i32, signal: i32) {
+pub(crate) fn signal(pid: i32, signal: i32) {
     // SAFETY: kill(2) takes two integers and touches no memory of ours.
     #[allow(unsafe_code)]
     let done = unsafe { libc::kill(pid, signal) };

@@ -1,0 +1,69 @@
+//! After a freeze no process of ours holds a key of the frozen cluster.
+
+use super::scan::{Scan, Wanted};
+use super::{count, keys};
+use crate::joint::load::Load;
+use crate::joint::stage::Stage;
+use crate::world::{World, WorldOptions};
+use serde_json::json;
+use std::time::Duration;
+
+const ROLES: [&str; 4] = ["kms", "control", "node", "hold"];
+
+#[test]
+fn a_freeze_leaves_no_key_in_any_process() {
+    let options = WorldOptions { arena: Some("mlock".to_owned()), ..WorldOptions::default() };
+    let stage = Stage::new(World::start(options));
+    let cluster = stage.cluster("wiped");
+    let wanted = keys::of_cluster(&stage, &cluster);
+    let mut material = Wanted::default();
+    material.secret("material of the key", &keys::material(&stage, &cluster));
+    let load = Load::start(&cluster.postgres, 4);
+    let mut read = 0;
+    for cycle in 0..count(3, 100) {
+        let live = wanted.scan(stage.world.pid("node"));
+        assert!(!live.hits.is_empty(), "the search finds no key while the cluster is live");
+        for role in ["kms", "control", "hold"] {
+            let found = wanted.scan(stage.world.pid(role));
+            assert!(found.hits.is_empty(), "{role} holds a key while live: {:?}", found.hits);
+        }
+        let disabled = stage.owner.call("DisableKey", json!({"KeyId": cluster.key_arn}));
+        assert_eq!(disabled.status, 200);
+        stage.wait(&cluster.name, "Frozen", Some("key-disabled"), Duration::from_secs(5));
+        for role in ROLES {
+            let Scan { hits, read: bytes, unread } = wanted.scan(stage.world.pid(role));
+            assert!(hits.is_empty(), "cycle {cycle}: {role} still holds {hits:?}");
+            assert!(unread < 64 << 20, "{role}: {unread} bytes could not be searched");
+            read += bytes;
+        }
+        let found = material.scan(stage.world.pid("kms"));
+        assert!(found.hits.is_empty(), "cycle {cycle}: kms still holds {:?}", found.hits);
+        let enabled = stage.owner.call("EnableKey", json!({"KeyId": cluster.key_arn})).at;
+        load.first_commit_after(enabled, Duration::from_secs(20)).expect("it goes on");
+        stage.wait(&cluster.name, "Ready", None, Duration::from_secs(5));
+    }
+    eprintln!(
+        "FIGURE memory: {} freezes, {} MiB searched after them, no key found",
+        count(3, 100),
+        read >> 20
+    );
+    load.finish().assert_whole();
+    stage.world.stop();
+}
+
+#[test]
+fn no_role_dumps_core_and_swap_in_clear_is_refused() {
+    let stage = Stage::new(World::start(WorldOptions::default()));
+    for role in ["kms", "node"] {
+        let pid = stage.world.pid(role);
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).expect("the limits");
+        let core = limits.lines().find(|l| l.starts_with("Max core file size")).expect("a line");
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!((words[4], words[5]), ("0", "0"), "{role}: {core}");
+        // A process that cannot be dumped belongs to root in /proc whoever runs it; as root the
+        // proof is that its memory file is not the user's: see PR_SET_DUMPABLE in its status.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status");
+        assert!(!status.contains("CoreDumping:\t1"), "{role}: {status}");
+    }
+    stage.world.stop();
+}

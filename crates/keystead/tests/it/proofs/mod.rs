@@ -1,0 +1,19 @@
+//! The proofs: what a freeze leaves in memory and on disk, what an eviction leaves behind, and
+//! that everything comes back.
+//!
+//! `cargo xtask test` runs each with few cycles; `cargo xtask soak proofs` sets
+//! KEYSTEAD_SOAK=proofs and runs the full counts.
+
+mod aes_schedule;
+mod disk;
+mod eviction;
+mod keys;
+mod memory;
+mod returns;
+mod scan;
+
+/// The sampled count in `test`, the full one in `soak`.
+fn count(sample: usize, full: usize) -> usize {
+    let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|room| room == "proofs");
+    if soak { full } else { sample }
+}
