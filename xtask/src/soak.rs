@@ -1,4 +1,4 @@
-//! `cargo xtask soak joint`: the joint tests with their full counts, and their figures in
+//! `cargo xtask soak ROOM`: the tests of a room with their full counts, and their figures in
 //! docs/soak.md with date and commit.
 
 use crate::{proc, setup};
@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Runs it.
-pub(crate) fn joint() -> Result<()> {
+/// Runs the room `joint` or `proofs`.
+pub(crate) fn run(room: &str) -> Result<()> {
     let tools = setup::run()?;
     let begun = Instant::now();
     let mut command = proc::cargo(&[
@@ -19,7 +19,7 @@ pub(crate) fn joint() -> Result<()> {
         "keystead",
         "--test",
         "it",
-        "joint",
+        room,
         "--",
         "--nocapture",
         "--test-threads=1",
@@ -27,7 +27,7 @@ pub(crate) fn joint() -> Result<()> {
     tools.export(&mut command);
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     command
-        .env("KEYSTEAD_SOAK", "joint")
+        .env("KEYSTEAD_SOAK", room)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
@@ -44,14 +44,14 @@ pub(crate) fn joint() -> Result<()> {
         }
     }
     let status = child.wait()?;
-    write(&lines, begun.elapsed().as_secs())?;
+    write(room, &lines, begun.elapsed().as_secs())?;
     if !status.success() {
         bail!("the soak ended with {status}");
     }
     Ok(())
 }
 
-fn write(lines: &[String], seconds: u64) -> Result<()> {
+fn write(room: &str, lines: &[String], seconds: u64) -> Result<()> {
     let root = proc::root();
     let git = |args: &[&str]| {
         proc::output(Command::new("git").args(args).current_dir(&root))
@@ -68,10 +68,10 @@ fn write(lines: &[String], seconds: u64) -> Result<()> {
     let date = proc::output(Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]))?;
     let path = root.join("docs/soak.md");
     let mut text = std::fs::read_to_string(&path).unwrap_or_else(|_| {
-        "# Figures of soak runs\n\nWritten by `cargo xtask soak joint`; the newest run is the last.\n".to_owned()
+        "# Figures of soak runs\n\nWritten by `cargo xtask soak ROOM`; the newest run is the last.\n".to_owned()
     });
     text.push_str(&format!(
-        "\n## {}, commit {commit}{dirty}, {seconds} s\n\n{}\n",
+        "\n## {room}: {}, commit {commit}{dirty}, {seconds} s\n\n{}\n",
         date.trim(),
         lines.join("\n")
     ));
