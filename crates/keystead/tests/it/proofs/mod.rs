@@ -5,6 +5,8 @@
 //! KEYSTEAD_SOAK=proofs and runs the full counts.
 
 mod aes_schedule;
+mod audit;
+mod bad_input;
 mod disk;
 mod eviction;
 mod keys;
