@@ -201,9 +201,16 @@ impl Fields {
         Ok(Some(texts))
     }
 
-    /// String pairs; absent counts as none.
-    pub fn pairs(&mut self, name: &str) -> Result<BTreeMap<String, String>, AwsError> {
-        Ok(self.maybe_pairs(name)?.unwrap_or_default())
+    /// String pairs, together at most `max` bytes; absent counts as none.
+    pub fn pairs(&mut self, name: &str, max: usize) -> Result<BTreeMap<String, String>, AwsError> {
+        let pairs = self.maybe_pairs(name)?.unwrap_or_default();
+        if pairs.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > max {
+            self.note(format!(
+                "Value at '{}' failed to satisfy constraint: Member must have length less than or equal to {max}",
+                path(name)
+            ));
+        }
+        Ok(pairs)
     }
 
     /// String pairs, or `None` when the member is absent.

@@ -2,7 +2,8 @@
 
 use crate::ops::{self, Body, Call, Done, Note, Room};
 use crate::principals::Principals;
-use crate::store::Store;
+use crate::recording::records;
+use crate::store::{Store, Writer};
 use crate::trail::{Record, Trail};
 use crate::watch::Hub;
 use crate::who::{Gatekeeper, Surroundings, Who};
@@ -10,14 +11,12 @@ use keystead_aws::cloudtrail::{self, LookupEvents};
 use keystead_aws::ops::{KmsRequest, Operation, TARGET_PREFIX};
 use keystead_aws::query::{Form, IAM_NAMESPACE, QueryRequest, STS_NAMESPACE};
 use keystead_aws::sigv4::{self, AuthFault, HttpRequest, Presented};
-use keystead_aws::trail::{CallRecord, Identity, kms_parameters, query_parameters};
+use keystead_aws::trail::{kms_parameters, query_parameters};
 use keystead_aws::{AwsError, error, watch};
 use keystead_envelope::root_key::RootKey;
 use keystead_types::{Boot, Clock, Region};
 use serde_json::Value;
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// IAM is global; its events lie in this Region.
 const GLOBAL: &str = "us-east-1";
@@ -59,7 +58,7 @@ const JSON: &str = "application/x-amz-json-1.1";
 const XML: &str = "text/xml";
 
 /// Which service a request is for.
-enum Service {
+pub(crate) enum Service {
     Kms(Option<Operation>, String),
     CloudTrail(String),
     Watch,
@@ -103,12 +102,12 @@ impl Service {
 type Refusal = (AuthFault, Option<Presented>);
 
 /// What the trail needs to know of a call beside its outcome.
-struct Event {
-    source: &'static str,
-    name: String,
-    region: String,
-    read_only: bool,
-    parameters: Value,
+pub(crate) struct Event {
+    pub(crate) source: &'static str,
+    pub(crate) name: String,
+    pub(crate) region: String,
+    pub(crate) read_only: bool,
+    pub(crate) parameters: Value,
 }
 
 impl Kms {
@@ -205,7 +204,20 @@ impl Kms {
             request_id: &request.request_id,
         };
         match service {
-            Service::Watch => self.watch(&call, http.body).await,
+            Service::Watch => {
+                if let Err(denied) = ops::watch_allowed(&call) {
+                    self.trail.check().map_err(unrecorded)?;
+                    let event = Event {
+                        source: "kms.amazonaws.com",
+                        name: "Watch".to_owned(),
+                        region: region.to_string(),
+                        read_only: true,
+                        parameters: Value::Null,
+                    };
+                    return self.finish(request, &call, event, failed(denied), None).await;
+                }
+                self.watch(http.body).await
+            }
             Service::Kms(None, name) => {
                 tracing::info!(%name, "an operation that this server does not have");
                 Err(error::unknown_operation())
@@ -235,11 +247,13 @@ impl Kms {
                     read_only: true,
                     parameters: Value::Null,
                 };
-                let run = |room: &Room<'_>| match &decoded {
-                    Ok(decoded) => ops::lookup_events(room, &call, decoded),
+                self.trail.check().map_err(unrecorded)?;
+                // A search takes its time and holds nobody up.
+                let done = tokio::task::block_in_place(|| match &decoded {
+                    Ok(decoded) => ops::lookup_events(&self.trail, &call, decoded),
                     Err(error) => failed(error.clone()),
-                };
-                self.carry_out(request, &call, event, false, run).await
+                });
+                self.finish(request, &call, event, done, None).await
             }
             Service::CloudTrail(_) => Err(error::unknown_operation()),
             Service::Query => {
@@ -278,137 +292,64 @@ impl Kms {
         run: impl Fn(&Room<'_>) -> Done + Send,
     ) -> Result<Body, AwsError> {
         let writer = if changing { Some(self.store.writer().await) } else { None };
-        let mut done = {
+        // Nothing is begun that could not be recorded.
+        self.trail.check().map_err(unrecorded)?;
+        let done = {
             let state = self.store.state();
-            run(&Room {
-                state: &state,
-                principals: &self.principals,
-                root: &self.root,
-                trail: &self.trail,
-            })
+            run(&Room { state: &state, principals: &self.principals, root: &self.root })
         };
-        let records = records(request, call, &event, &done, &self.hosts);
-        if let (Some(writer), false) = (&writer, done.changes.is_empty()) {
-            let changes = std::mem::take(&mut done.changes);
-            let committed = tokio::task::block_in_place(|| writer.commit(changes, &records));
-            let (sequence, touched) = committed.map_err(|fault| {
-                tracing::error!(
-                    fault = &fault as &dyn std::error::Error,
-                    "nothing was changed: the key store cannot be written"
-                );
-                error::unavailable("The key store cannot be written.")
-            })?;
-            self.hub.publish(sequence, touched);
+        self.finish(request, call, event, done, writer).await
+    }
+
+    /// Makes changes durable, puts the call on record, and answers.
+    async fn finish(
+        &self,
+        request: &Request,
+        call: &Call<'_>,
+        event: Event,
+        mut done: Done,
+        writer: Option<Writer<'_>>,
+    ) -> Result<Body, AwsError> {
+        let changes = std::mem::take(&mut done.changes);
+        let mut entries = records(request, call, &event, &done, &self.hosts);
+        let mut owed = false;
+        if let (Some(writer), false) = (&writer, changes.is_empty()) {
+            match tokio::task::block_in_place(|| writer.commit(changes, &entries)) {
+                Ok((sequence, touched)) => {
+                    self.hub.publish(sequence, touched);
+                    owed = true;
+                }
+                Err(fault) => {
+                    tracing::error!(
+                        fault = &fault as &dyn std::error::Error,
+                        "nothing was changed: the key store cannot be written"
+                    );
+                    done.result = Err(error::unavailable("The key store cannot be written."));
+                    entries = records(request, call, &event, &done, &self.hosts);
+                }
+            }
         }
         drop(writer);
         let dry = done.note.dry_run && done.result.as_ref().is_err_and(|e| *e == error::dry_run());
         if dry || (done.note.canary && done.result.is_ok()) {
-            for (_, record) in records {
-                self.trail.record_soon(record).map_err(unrecorded)?;
-            }
+            let (_, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+            self.trail.record_soon(entries).map_err(unrecorded)?;
         } else {
-            self.record(records, changing).await?;
+            self.record(entries, owed).await?;
         }
         done.result
     }
 
     async fn record(&self, records: Vec<(String, Record)>, owed: bool) -> Result<(), AwsError> {
-        for (id, record) in records {
-            self.trail.record(record).await.map_err(unrecorded)?;
-            if owed {
-                self.store.paid([id]);
-            }
+        let (ids, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+        if !owed {
+            return self.trail.record(records).await.map_err(unrecorded);
         }
+        self.trail.record_owed(records).await.map_err(|_| {
+            error::unavailable("The change is made; its record follows when the trail has room.")
+        })?;
+        self.store.paid(ids);
         Ok(())
-    }
-
-    /// A signature that does not hold, claimed with the access key of a known user.
-    fn note_fault(
-        &self,
-        request: &Request,
-        service: &Service,
-        claimed: Option<&Presented>,
-        fault: &AuthFault,
-    ) {
-        tracing::info!(peer = %request.peer, %fault, "a signature was refused");
-        let Some(claimed) = claimed else { return };
-        let Some(user) = self.principals.by_access_key(&claimed.access_key_id) else { return };
-        let (source, name, error) = match service {
-            Service::Kms(_, name) => ("kms.amazonaws.com", name.as_str(), fault.json()),
-            Service::Watch => ("kms.amazonaws.com", "Watch", fault.json()),
-            Service::CloudTrail(name) => ("cloudtrail.amazonaws.com", name.as_str(), fault.json()),
-            Service::Query => ("sts.amazonaws.com", "Query", fault.query()),
-        };
-        let record = CallRecord {
-            time_ms: self.clock.wall_ms(),
-            event_source: source,
-            event_name: name.chars().take(64).collect(),
-            region: claimed.region.chars().take(32).collect(),
-            source_ip: request.peer.clone(),
-            user_agent: header(request, "user-agent"),
-            host: header(request, "host"),
-            identity: Identity::Unknown { access_key_id: Some(claimed.access_key_id.clone()) },
-            request_parameters: Value::Null,
-            response_elements: Value::Null,
-            additional: None,
-            error: Some(error),
-            request_id: request.request_id.clone(),
-            event_id: uuid::Uuid::new_v4().to_string(),
-            shared_event_id: None,
-            read_only: true,
-            resources: Vec::new(),
-            recipient_account: user.caller.account.clone(),
-            dry_run: false,
-        };
-        // Refused either way; a full queue must not hold the refusal up.
-        let _ = self.trail.record_soon(record.to_json());
-    }
-
-    async fn watch(&self, call: &Call<'_>, body: &[u8]) -> Result<Body, AwsError> {
-        let request: watch::WatchRequest = serde_json::from_slice(body)
-            .map_err(|fault| error::serialization(Some(fault.to_string())))?;
-        if request.watched.len() > watch::MAX_WATCHED {
-            let most = watch::MAX_WATCHED;
-            return Err(error::validation(format!("At most {most} keys can be watched.")));
-        }
-        ops::watch_allowed(call)?;
-        let wait = Duration::from_millis(request.wait_millis.min(watch::MAX_WAIT_MILLIS));
-        let (sequence, mut named) = self.hub.wait(request.since, &request.watched, wait).await;
-        named.extend(self.time_driven(&request.watched));
-        named.sort();
-        named.dedup();
-        let answer = watch::WatchResponse {
-            sequence,
-            epoch: self.store.epoch.clone(),
-            named,
-            scheduler_time_ms: self.clock.wall_ms(),
-            head: self.trail.head(),
-        };
-        serde_json::to_value(answer).map(Body::Json).map_err(|_| error::internal())
-    }
-
-    /// Keys whose answer may change with the clock alone: a policy looks at the time. Named every
-    /// time, so that a proof finds out.
-    fn time_driven<'a>(&self, watched: &'a [watch::Watched]) -> impl Iterator<Item = String> + 'a {
-        let state = self.store.state();
-        let timed = |text: &str| {
-            let text = text.to_ascii_lowercase();
-            text.contains("aws:currenttime")
-                || text.contains("aws:epochtime")
-                || text.contains("aws:tokenissuetime")
-        };
-        let mut found = Vec::new();
-        for one in watched {
-            let role = state.roles.get(&one.role_arn).map(|role| &role.record);
-            let by_role = role.is_some_and(|role| {
-                timed(&role.trust.text) || role.policies.values().any(|text| timed(text))
-            });
-            let key = one.key_arn.parse().ok().and_then(|arn| state.keys.get(&arn));
-            if by_role || key.is_some_and(|key| timed(&key.record.policy.text)) {
-                found.push(one.key_arn.clone());
-            }
-        }
-        found.into_iter()
     }
 }
 
@@ -433,72 +374,4 @@ fn refused(error: &AwsError, status: u16, namespace: Option<&str>, request_id: &
         None => (JSON, error.json_body()),
     };
     Answer { status, content_type, body: body.into_bytes() }
-}
-
-fn header(request: &Request, name: &str) -> String {
-    let found = request.headers.iter().find(|(n, _)| n == name);
-    found.map(|(_, value)| value.clone()).unwrap_or_default()
-}
-
-/// The call's records: the caller's account has one, and so has every other account whose key or
-/// role it touched.
-fn records(
-    request: &Request,
-    call: &Call<'_>,
-    event: &Event,
-    done: &Done,
-    hosts: &[String],
-) -> Vec<(String, Record)> {
-    let caller = &call.who.caller;
-    let error = done.result.as_ref().err();
-    let denied = error.is_some_and(|e| e.trail_code() == "AccessDenied");
-    let mut accounts: BTreeSet<&str> =
-        done.note.resources.iter().map(|r| r.account.as_str()).collect();
-    accounts.remove(caller.account.as_str());
-    let shared = (!accounts.is_empty()).then(|| uuid::Uuid::new_v4().to_string());
-    let host = hosts.first().cloned().unwrap_or_default();
-    let one = |account: &str, identity: Identity| {
-        let event_id = uuid::Uuid::new_v4().to_string();
-        let record = CallRecord {
-            time_ms: call.now_ms,
-            event_source: event.source,
-            event_name: event.name.clone(),
-            region: event.region.clone(),
-            source_ip: request.peer.clone(),
-            user_agent: header(request, "user-agent"),
-            host: request
-                .headers
-                .iter()
-                .find(|(n, _)| n == "host")
-                .map_or_else(|| host.clone(), |(_, v)| v.clone()),
-            identity,
-            request_parameters: if denied { Value::Null } else { event.parameters.clone() },
-            response_elements: match error {
-                None => done.note.response.clone(),
-                Some(_) => Value::Null,
-            },
-            additional: done.note.additional.clone(),
-            error: error.cloned(),
-            request_id: request.request_id.clone(),
-            event_id: event_id.clone(),
-            shared_event_id: shared.clone(),
-            read_only: event.read_only,
-            resources: done.note.resources.clone(),
-            recipient_account: account.to_owned(),
-            dry_run: done.note.dry_run,
-        };
-        (event_id, record.to_json())
-    };
-    let known = Identity::Known {
-        caller: caller.clone(),
-        access_key_id: call.who.access_key_id.clone(),
-        session_created_ms: call.who.issued_ms,
-    };
-    let mut all = vec![one(&caller.account, known)];
-    for account in accounts {
-        let from_outside =
-            Identity::Account { account: caller.account.clone(), principal_id: caller.user_id() };
-        all.push(one(account, from_outside));
-    }
-    all
 }

@@ -45,6 +45,9 @@ pub(crate) async fn look(kms: &Kms) {
         keys.filter(|key| due(key.state)).map(|key| key.arn.clone()).collect()
     };
     for arn in candidates {
+        if kms.trail.check().is_err() {
+            return;
+        }
         let writer = kms.store.writer().await;
         // Cancelled meanwhile?
         let still = kms.store.state().keys.get(&arn).is_some_and(|key| due(key.record.state));
@@ -61,7 +64,7 @@ pub(crate) async fn look(kms: &Kms) {
                 kms.hub.publish(sequence, touched);
                 drop(writer);
                 tracing::info!(key = %arn, "deleted: its window is over");
-                if kms.trail.record(record).await.is_ok() {
+                if kms.trail.record_owed(vec![record]).await.is_ok() {
                     kms.store.paid([id]);
                 }
             }

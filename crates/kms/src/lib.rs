@@ -12,12 +12,14 @@ mod config;
 mod deletion;
 mod ops;
 mod principals;
+mod recording;
 mod server;
 mod sessions;
 mod store;
 mod trail;
 mod unique_id;
 mod watch;
+mod watching;
 mod who;
 
 pub use config::{Arena, ConfigError, KmsConfig};
@@ -140,10 +142,11 @@ async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(
         let Some(id) = record.get("eventID").and_then(|id| id.as_str()).map(str::to_owned) else {
             continue;
         };
-        let there = trail.newest(0, 1, |other| other.get("eventID") == record.get("eventID"));
+        let query = trail::Query { contains: vec![id.clone()], most: 1, after: None };
+        let there = trail.newest(&query, |other| other.get("eventID") == record.get("eventID"));
         if there.0.is_empty() {
             tracing::info!(event = %id, "a change of a killed server goes on record");
-            trail.record(record).await?;
+            trail.record_owed(vec![record]).await?;
         }
         store.paid([id]);
     }
@@ -154,6 +157,7 @@ async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(
 pub async fn serve(config: KmsConfig) -> Result<(), KmsError> {
     use tokio::signal::unix::{SignalKind, signal};
     config.check_swap()?;
+    server::raise_file_limit();
     memory::harden_process()?;
     memory::init_arena(config.arena.into(), ARENA_BYTES)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(KmsError::Signal)?;

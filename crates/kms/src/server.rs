@@ -4,9 +4,10 @@ use crate::calls::{Answer, Kms, Request};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,18 +16,40 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// The longest body: a key policy of 131,072 characters, escaped.
-const MOST_BODY: usize = 1024 * 1024;
+/// The longest body: a watch of 10,000 keys.
+const MOST_BODY: usize = 4 * 1024 * 1024;
+/// Bodies above this are read a few at a time: strangers do not fill the memory.
+const LARGE_BODY: usize = 64 * 1024;
+const LARGE_AT_ONCE: usize = 32;
 const MOST_CONNECTIONS: usize = 8192;
+/// Descriptors that connections leave to store, trail and log.
+const SPARE_FILES: u64 = 64;
 /// For the head of a request, and how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(60);
 const BODY: Duration = Duration::from_secs(10);
 /// How long calls under way have at the end; watches answer within their second.
 const LAST: Duration = Duration::from_secs(2);
 
+/// Takes as many descriptors as the system allows.
+pub(crate) fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
+}
+
+/// Connections at once: never so many that the trail cannot open its next segment.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let left = usize::try_from(files.saturating_sub(SPARE_FILES)).unwrap_or(MOST_CONNECTIONS);
+    left.clamp(1, MOST_CONNECTIONS)
+}
+
 /// Serves until `stop` turns true.
 pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let most = most_connections();
+    let room = Arc::new(Semaphore::new(most));
+    let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -37,13 +60,13 @@ pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, mut stop: watch::R
         match accepted {
             Ok((stream, peer)) => {
                 let Ok(permit) = room.clone().try_acquire_owned() else {
-                    tracing::warn!("{MOST_CONNECTIONS} connections are open; one more was closed");
+                    tracing::warn!("{most} connections are open; one more was closed");
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
-                let (kms, stop) = (kms.clone(), stop.clone());
+                let (kms, large, stop) = (kms.clone(), large.clone(), stop.clone());
                 tasks.spawn(async move {
-                    connection(TokioIo::new(stream), peer, kms, stop).await;
+                    connection(TokioIo::new(stream), peer, kms, large, stop).await;
                     drop(permit);
                 });
             }
@@ -69,11 +92,12 @@ async fn connection(
     io: TokioIo<tokio::net::TcpStream>,
     peer: SocketAddr,
     kms: Arc<Kms>,
+    large: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| {
-        let kms = kms.clone();
-        async move { Ok::<_, Infallible>(one(request, peer, &kms).await) }
+        let (kms, large) = (kms.clone(), large.clone());
+        async move { Ok::<_, Infallible>(one(request, peer, &kms, &large).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -98,6 +122,7 @@ async fn one(
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     kms: &Kms,
+    large: &Semaphore,
 ) -> hyper::Response<Full<Bytes>> {
     let request_id = uuid::Uuid::new_v4().to_string();
     if request.method() == http::Method::GET && request.uri().path() == "/healthz" {
@@ -105,10 +130,9 @@ async fn one(
         return response(Answer { status: 200, content_type: "text/plain", body }, &request_id);
     }
     let (head, body) = request.into_parts();
-    let collected = tokio::time::timeout(BODY, Limited::new(body, MOST_BODY).collect()).await;
-    let body = match collected {
-        Ok(Ok(body)) => body.to_bytes().to_vec(),
-        Ok(Err(_)) => return plain(413, "the body is too long or broke off", &request_id),
+    let body = match tokio::time::timeout(BODY, read_body(body, large)).await {
+        Ok(Some(body)) => body,
+        Ok(None) => return plain(413, "the body is too long or broke off", &request_id),
         Err(_) => return plain(408, "the body did not arrive in 10 s", &request_id),
     };
     let headers = head
@@ -129,6 +153,14 @@ async fn one(
     };
     let answer = kms.answer(&request).await;
     response(answer, &request.request_id)
+}
+
+/// The body; `None` when it is too long or breaks off.
+async fn read_body(body: Incoming, large: &Semaphore) -> Option<Vec<u8>> {
+    let small = body.size_hint().upper().is_some_and(|most| most <= LARGE_BODY as u64);
+    let _turn = if small { None } else { Some(large.acquire().await.ok()?) };
+    let body = Limited::new(body, MOST_BODY).collect().await.ok()?;
+    Some(body.to_bytes().to_vec())
 }
 
 fn plain(status: u16, text: &str, request_id: &str) -> hyper::Response<Full<Bytes>> {

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 const AAD: &[u8] = b"keystead session 1";
-/// The longest token that is looked at, in bytes; session policies have at most 2048 characters.
-const MAX_TOKEN: usize = 8192;
+/// The longest token that is looked at, in bytes: a session policy of 2048 characters of four bytes
+/// each fits.
+const MAX_TOKEN: usize = 16_384;
 
 /// What a session token carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use crate::calls::Kms;
 use crate::store::records::{Key, KeyState, Material};
 use crate::store::state::Change;
+use crate::trail::Query;
 use crate::{KmsConfig, deletion, open};
 use keystead_aws::policy::StoredPolicy;
 use keystead_types::{Boot, Clock, KeyArn};
@@ -55,6 +56,10 @@ fn config(folder: &Path) -> KmsConfig {
 async fn kms(folder: &Path, clock: &Arc<Hand>) -> Kms {
     let at = "127.0.0.1:1".parse().expect("an address");
     open(&config(folder), clock.clone(), at).await.expect("it opens")
+}
+
+fn nine() -> Query<'static> {
+    Query { most: 9, ..Query::default() }
 }
 
 fn arn() -> KeyArn {
@@ -110,7 +115,8 @@ async fn a_deletion_waits_for_the_wall_and_for_the_time_that_servers_ran() {
     deletion::look(&kms).await;
     assert!(!there(&kms));
     assert_eq!(kms.store.sequence(), before + 1, "watchers hear of it");
-    let (records, _) = kms.trail.newest(0, 9, |r| r.get("eventName") == Some(&json!("DeleteKey")));
+    let (records, _) =
+        kms.trail.newest(&nine(), |r| r.get("eventName") == Some(&json!("DeleteKey")));
     assert_eq!(records.len(), 1);
 }
 
@@ -129,7 +135,7 @@ async fn a_server_killed_between_a_change_and_its_record_leaves_the_record_owing
     }
     for _ in 0..2 {
         let kms = kms(folder.path(), &clock).await;
-        let (found, _) = kms.trail.newest(0, 9, |r| r.get("eventID") == Some(&json!("e-1")));
+        let (found, _) = kms.trail.newest(&nine(), |r| r.get("eventID") == Some(&json!("e-1")));
         assert_eq!(found.len(), 1, "on record, and once");
     }
     // Paid for good with the next change.

@@ -2,7 +2,7 @@
 
 use crate::store::state::Touched;
 use keystead_aws::watch::Watched;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -40,6 +40,9 @@ impl Hub {
     }
 
     pub(crate) fn publish(&self, sequence: u64, touched: Vec<Touched>) {
+        if touched.is_empty() {
+            return;
+        }
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.last = changes.last.max(sequence);
         for one in touched {
@@ -60,8 +63,9 @@ impl Hub {
         let found = if since < changes.from || since > changes.last {
             Since::Unknown
         } else {
-            let later = changes.kept.iter().filter(|(at, _)| *at > since);
-            Since::Changes(later.map(|(_, touched)| touched.clone()).collect())
+            // Sorted by sequence.
+            let later = changes.kept.partition_point(|(at, _)| *at <= since);
+            Since::Changes(changes.kept.range(later..).map(|(_, t)| t.clone()).collect())
         };
         (changes.last, found)
     }
@@ -97,13 +101,21 @@ impl Hub {
 
 /// The watched keys that the changes touch, each once.
 fn named(found: &Since, watched: &[Watched]) -> Vec<String> {
-    let touches = |w: &Watched| match found {
-        Since::Unknown => true,
-        Since::Changes(changes) => changes.iter().any(|touched| match touched {
-            Touched::Key(arn) => *arn == w.key_arn,
-            Touched::Role(arn) => *arn == w.role_arn,
-        }),
-    };
+    let mut keys = HashSet::new();
+    let mut roles = HashSet::new();
+    if let Since::Changes(changes) = found {
+        for touched in changes {
+            match touched {
+                Touched::Key(arn) => keys.insert(arn.as_str()),
+                Touched::Role(arn) => roles.insert(arn.as_str()),
+            };
+        }
+        if keys.is_empty() && roles.is_empty() {
+            return Vec::new();
+        }
+    }
+    let all = *found == Since::Unknown;
+    let touches = |w: &Watched| all || keys.contains(&*w.key_arn) || roles.contains(&*w.role_arn);
     let mut named: Vec<String> =
         watched.iter().filter(|w| touches(w)).map(|w| w.key_arn.clone()).collect();
     named.sort();

@@ -12,6 +12,8 @@ use crate::{AwsError, error};
 
 /// Characters that AWS takes in a policy: tab, line feed, carriage return, U+0020 to U+00FF.
 const POLICY_PATTERN: &str = r"[\u0009\u000A\u000D\u0020-\u00FF]+";
+/// The longest encryption context, in bytes, as AWS has it.
+const MOST_CONTEXT: usize = 8192;
 const ALGORITHMS: &[&str] =
     &["SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256", "SM2PKE"];
 
@@ -199,7 +201,7 @@ impl Encrypt {
         Ok(Self {
             key_id: f.required("KeyId", 1, 2048)?,
             plaintext: f.blob("Plaintext", 1, 4096)?,
-            context: f.pairs("EncryptionContext")?,
+            context: f.pairs("EncryptionContext", MOST_CONTEXT)?,
             grant_tokens: tokens(f)?,
             algorithm: f.word("EncryptionAlgorithm", ALGORITHMS)?,
             dry_run: f.flag("DryRun")?,
@@ -207,12 +209,21 @@ impl Encrypt {
     }
 }
 
+/// Who asks that the plaintext be sealed for his enclave must not get it in clear.
+fn no_recipient(f: &mut Fields) -> Result<(), AwsError> {
+    match f.inner("Recipient")? {
+        Some(_) => Err(error::unsupported("Recipient is not supported by this server.")),
+        None => Ok(()),
+    }
+}
+
 impl Decrypt {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
+        no_recipient(f)?;
         Ok(Self {
             ciphertext: f.blob("CiphertextBlob", 1, 6144)?,
             key_id: f.text("KeyId", 1, 2048)?,
-            context: f.pairs("EncryptionContext")?,
+            context: f.pairs("EncryptionContext", MOST_CONTEXT)?,
             grant_tokens: tokens(f)?,
             algorithm: f.word("EncryptionAlgorithm", ALGORITHMS)?,
             dry_run: f.flag("DryRun")?,
@@ -228,8 +239,8 @@ impl ReEncrypt {
             ciphertext: f.blob("CiphertextBlob", 1, 6144)?,
             source_key_id: f.text("SourceKeyId", 1, 2048)?,
             destination_key_id: f.required("DestinationKeyId", 1, 2048)?,
-            source_context: f.pairs("SourceEncryptionContext")?,
-            destination_context: f.pairs("DestinationEncryptionContext")?,
+            source_context: f.pairs("SourceEncryptionContext", MOST_CONTEXT)?,
+            destination_context: f.pairs("DestinationEncryptionContext", MOST_CONTEXT)?,
             grant_tokens: tokens(f)?,
             dry_run: f.flag("DryRun")?,
         })
@@ -238,6 +249,7 @@ impl ReEncrypt {
 
 impl GenerateDataKey {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
+        no_recipient(f)?;
         let key_id = f.required("KeyId", 1, 2048)?;
         let key_spec = f.word("KeySpec", &["AES_256", "AES_128"])?;
         let number = f.number("NumberOfBytes", 1, 1024)?;
@@ -252,7 +264,7 @@ impl GenerateDataKey {
             key_id,
             number_of_bytes,
             key_spec,
-            context: f.pairs("EncryptionContext")?,
+            context: f.pairs("EncryptionContext", MOST_CONTEXT)?,
             grant_tokens: tokens(f)?,
             dry_run: f.flag("DryRun")?,
         })

@@ -74,7 +74,7 @@ impl Caller {
         self.role_arn.as_deref().unwrap_or(&self.arn)
     }
 
-    /// `aws:userid`, which is `UserId` of GetCallerIdentity and `principalId` of the trail.
+    /// `UserId` of GetCallerIdentity and `principalId` of the trail.
     pub fn user_id(&self) -> String {
         match &self.session_name {
             Some(session) => format!("{}:{session}", self.unique_id),
@@ -114,32 +114,20 @@ impl RequestContext {
         self
     }
 
-    /// Adds what follows from the caller: aws:PrincipalArn, PrincipalAccount, PrincipalType,
-    /// userid, username (users only) and kms:CallerAccount when the action is one of KMS.
+    /// Adds what follows from the caller: aws:PrincipalArn, aws:PrincipalAccount, and
+    /// kms:CallerAccount when the action is one of KMS.
     pub fn caller(&mut self, caller: &Caller) -> &mut Self {
-        let kind = match caller.kind {
-            CallerKind::User => "User",
-            CallerKind::RoleSession => "AssumedRole",
-            CallerKind::Root => "Account",
-        };
         self.key("aws:PrincipalArn", caller.principal_arn())
-            .key("aws:PrincipalAccount", caller.account.as_str())
-            .key("aws:PrincipalType", kind)
-            .key("aws:userid", caller.user_id());
-        if caller.kind == CallerKind::User {
-            let name = caller.arn.rsplit('/').next().unwrap_or_default().to_owned();
-            self.key("aws:username", name);
-        }
+            .key("aws:PrincipalAccount", caller.account.as_str());
         if self.action.starts_with("kms:") {
             self.key("kms:CallerAccount", caller.account.as_str());
         }
         self
     }
 
-    /// Adds aws:CurrentTime and aws:EpochTime.
+    /// Adds aws:CurrentTime.
     pub fn time(&mut self, now_ms: i64) -> &mut Self {
-        let text = crate::trail::iso_seconds(now_ms);
-        self.key("aws:CurrentTime", text).key("aws:EpochTime", now_ms.div_euclid(1000).to_string())
+        self.key("aws:CurrentTime", crate::trail::iso_seconds(now_ms))
     }
 
     /// The values of a condition key; `None` when it is absent.

@@ -172,8 +172,8 @@ pub fn evaluate_identity_only(
 
 /// Decides AssumeRole: the trust policy must allow the caller; a caller of another account, or one
 /// covered by the account only, needs an identity policy too. `request.action` is
-/// `sts:AssumeRole`, its resource the role's ARN; `sts:ExternalId` and `sts:RoleSessionName` are
-/// condition keys that the server hands in when they were sent.
+/// `sts:AssumeRole`, its resource the role's ARN; `sts:ExternalId` is a condition key that the server
+/// hands in when it was sent.
 pub fn evaluate_trust(
     caller: &Caller,
     request: &RequestContext,

@@ -44,7 +44,7 @@ pub enum Identity {
 pub struct Resource {
     /// Its account.
     pub account: String,
-    /// `AWS::KMS::Key`, `AWS::IAM::Role`.
+    /// `AWS::KMS::Key`, `AWS::KMS::Alias`, `AWS::IAM::Role`.
     pub kind: &'static str,
     /// Its ARN.
     pub arn: String,
@@ -54,6 +54,10 @@ impl Resource {
     /// A KMS key.
     pub fn key(account: &str, arn: &str) -> Self {
         Self { account: account.to_owned(), kind: "AWS::KMS::Key", arn: arn.to_owned() }
+    }
+    /// An alias of a KMS key.
+    pub fn alias(account: &str, arn: &str) -> Self {
+        Self { account: account.to_owned(), kind: "AWS::KMS::Alias", arn: arn.to_owned() }
     }
     /// An IAM role.
     pub fn role(account: &str, arn: &str) -> Self {

@@ -7,11 +7,13 @@ use keystead_aws::ops::{KeyRef, Operation};
 use keystead_aws::policy::{AllowedBy, Denied, EvaluateInput, GrantView, RequestContext, evaluate};
 use keystead_aws::trail::Resource;
 use keystead_aws::{AwsError, error};
-use keystead_types::KeyArn;
+use keystead_types::{AccountId, KeyArn};
 
 /// A key named by a request.
 pub(super) struct Found<'a> {
     pub(super) key: &'a LiveKey,
+    /// The alias ARN of another account by which it was found: a refusal must not tell its key.
+    foreign_alias: Option<String>,
 }
 
 /// Looks a key identifier up; the key's ARN goes on record even when there is no such key.
@@ -22,26 +24,59 @@ pub(super) fn find<'a>(
     op: Operation,
     note: &mut Note,
 ) -> Result<Found<'a>, AwsError> {
-    let arn = match KeyRef::parse(given, call.region, op.info().takes_alias)? {
-        KeyRef::Id(id) => KeyArn::new(call.region.clone(), call.account()?, &id)
-            .map_err(|_| error::invalid_key_id(given))?,
-        KeyRef::Arn(arn) => arn,
-        KeyRef::Alias(name) => target(room, call, call.account()?.as_str(), &name)?,
-        KeyRef::AliasArn { account, alias } => target(room, call, account.as_str(), &alias)?,
+    let (account, arn) = match KeyRef::parse(given, call.region, op.info().takes_alias)? {
+        KeyRef::Id(id) => {
+            let account = call.account()?;
+            let arn = KeyArn::new(call.region.clone(), account.clone(), &id);
+            (account, arn.map_err(|_| error::invalid_key_id(given))?)
+        }
+        KeyRef::Arn(arn) => (arn.account().clone(), arn),
+        KeyRef::Alias(name) => return by_alias(room, call, &call.account()?, &name, op, note),
+        KeyRef::AliasArn { account, alias } => {
+            return by_alias(room, call, &account, &alias, op, note);
+        }
     };
-    by_arn(room, &arn, note).ok_or_else(|| error::key_not_found(&arn.to_string()))
+    let found = by_arn(room, &arn, note);
+    // Where another account's keys are out of reach, whether there is one is not told either.
+    if account != call.account()? && !op.info().cross_account {
+        let action = op.info().actions[0];
+        return Err(Denied::undisclosed(&call.who.caller, action, &arn.to_string()).kms_error());
+    }
+    found.ok_or_else(|| error::key_not_found(&arn.to_string()))
 }
 
-fn target(room: &Room<'_>, call: &Call<'_>, account: &str, name: &str) -> Result<KeyArn, AwsError> {
+/// The key that an alias names. Names can be guessed: of another account's alias nothing is told
+/// to who may not use its key, not even whether there is one.
+fn by_alias<'a>(
+    room: &Room<'a>,
+    call: &Call<'_>,
+    account: &AccountId,
+    name: &str,
+    op: Operation,
+    note: &mut Note,
+) -> Result<Found<'a>, AwsError> {
     let arn = format!("arn:aws:kms:{}:{account}:{name}", call.region);
-    let alias = room.state.aliases.get(&arn).ok_or_else(|| error::alias_not_found(&arn))?;
-    Ok(alias.target.clone())
+    let foreign = *account != call.account()?;
+    let target = room.state.aliases.get(&arn).map(|alias| &alias.target);
+    match target.and_then(|target| by_arn(room, target, note)) {
+        Some(found) if foreign => {
+            note.foreign_alias = Some(Resource::alias(account.as_str(), &arn));
+            Ok(Found { foreign_alias: Some(arn), ..found })
+        }
+        Some(found) => Ok(found),
+        None if foreign => {
+            note.resources.push(Resource::alias(account.as_str(), &arn));
+            let action = op.info().actions[0];
+            Err(Denied::undisclosed(&call.who.caller, action, &arn).kms_error())
+        }
+        None => Err(error::alias_not_found(&arn)),
+    }
 }
 
 /// The key of an ARN; on record either way.
 pub(super) fn by_arn<'a>(room: &Room<'a>, arn: &KeyArn, note: &mut Note) -> Option<Found<'a>> {
     note.resources.push(Resource::key(arn.account().as_str(), &arn.to_string()));
-    room.state.keys.get(arn).map(|key| Found { key })
+    room.state.keys.get(arn).map(|key| Found { key, foreign_alias: None })
 }
 
 impl Found<'_> {
@@ -73,6 +108,10 @@ impl Found<'_> {
             cross_account: op.info().cross_account,
         })
         .into_result()
+        .map_err(|denied| match &self.foreign_alias {
+            Some(alias) => Denied::undisclosed(&call.who.caller, action, alias),
+            None => denied,
+        })
     }
 
     /// [`Self::authorize`] of an operation with one action and no condition keys of its own.

@@ -85,9 +85,6 @@ fn not_for_a_service(request: &mut RequestContext) {
 fn shape(r: &CreateGrant, request: &mut RequestContext) {
     not_for_a_service(request);
     request.key("kms:GranteePrincipal", r.grantee_principal.as_str());
-    if let Some(retiring) = &r.retiring_principal {
-        request.key("kms:RetiringPrincipal", retiring.as_str());
-    }
     for operation in &r.operations {
         request.key("kms:GrantOperations", operation.as_str());
     }
@@ -136,7 +133,7 @@ pub(super) fn create(
         Some(retiring) => principal(room, retiring)?,
         None => None,
     };
-    if room.state.grants(found.arn()).count() >= MOST_PER_KEY {
+    if room.state.grant_count(found.arn()) >= MOST_PER_KEY {
         return Err(error::limit_exceeded(format!(
             "The key has {MOST_PER_KEY} grants; retire or revoke some."
         )));

@@ -52,6 +52,9 @@ pub(super) fn create(
     changes: &mut Vec<Change>,
 ) -> Answer {
     identity_allows(call, "kms:CreateKey", "*", |_| {})?;
+    if !r.tags.is_empty() {
+        identity_allows(call, "kms:TagResource", "*", |_| {})?;
+    }
     for (given, ours, what) in [
         (&r.key_spec, "SYMMETRIC_DEFAULT", "KeySpec"),
         (&r.key_usage, "ENCRYPT_DECRYPT", "KeyUsage"),

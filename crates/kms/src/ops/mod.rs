@@ -12,7 +12,6 @@ mod sts;
 
 use crate::principals::Principals;
 use crate::store::state::{Change, State};
-use crate::trail::Trail;
 use crate::who::Who;
 use keystead_aws::AwsError;
 use keystead_aws::ops::KmsRequest;
@@ -43,7 +42,6 @@ pub(crate) struct Room<'a> {
     pub(crate) state: &'a State,
     pub(crate) principals: &'a Principals,
     pub(crate) root: &'a RootKey,
-    pub(crate) trail: &'a Trail,
 }
 
 /// A body of an answer.
@@ -66,6 +64,8 @@ pub(crate) struct Done {
 #[derive(Default)]
 pub(crate) struct Note {
     pub(crate) resources: Vec<Resource>,
+    /// Another account's alias by which its key was found: who is refused does not learn the key.
+    pub(crate) foreign_alias: Option<Resource>,
     pub(crate) response: Value,
     pub(crate) additional: Option<Value>,
     pub(crate) dry_run: bool,

@@ -68,7 +68,9 @@ pub(super) fn create(
     let account = &call.who.caller.account;
     let arn = format!("arn:aws:iam::{account}:role{}{}", r.path, r.role_name);
     allowed(call, "iam:CreateRole", &arn, note)?;
-    if room.state.role_of_name(account, &r.role_name).is_some() {
+    // Names that differ by case only are the same name to IAM.
+    let mut mine = room.state.roles.values().filter(|role| role.record.account == *account);
+    if mine.any(|role| role.record.name.eq_ignore_ascii_case(&r.role_name)) {
         return Err(error::entity_exists("Role", &r.role_name));
     }
     let text = &r.assume_role_policy_document;

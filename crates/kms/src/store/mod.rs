@@ -11,7 +11,7 @@ use crate::trail::Record;
 use records::{RecordError, decode, encode};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use state::{Change, State, Touched};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -39,6 +39,9 @@ pub enum StoreError {
     /// A stored value.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The disk took a write that it had reported as failed.
+    #[error("the key store is ahead of the running server: start it again")]
+    Ahead,
 }
 
 macro_rules! from_redb {
@@ -54,7 +57,9 @@ from_redb!(DatabaseError, TransactionError, TableError, StorageError, CommitErro
 
 /// The store of one KMS.
 pub(crate) struct Store {
-    database: Database,
+    path: PathBuf,
+    /// None after a failed write: redb refuses everything until it is opened again.
+    database: Mutex<Option<Database>>,
     state: RwLock<State>,
     /// Held from the look at the state to the commit: changes come one after another.
     writer: tokio::sync::Mutex<()>,
@@ -80,7 +85,8 @@ impl Store {
     pub(crate) fn open(folder: &Path) -> Result<(Self, Vec<Record>), StoreError> {
         std::fs::create_dir_all(folder)?;
         check_layout(folder)?;
-        let database = Database::create(folder.join("store.redb"))?;
+        let path = folder.join("store.redb");
+        let database = Database::create(&path)?;
         let write = database.begin_write()?;
         for table in [KEYS, ALIASES, GRANTS, ROLES, META, OWED] {
             write.open_table(table)?;
@@ -122,7 +128,8 @@ impl Store {
         };
         drop((meta, read));
         let store = Self {
-            database,
+            path,
+            database: Mutex::new(Some(database)),
             state: RwLock::new(state),
             writer: tokio::sync::Mutex::default(),
             paid: Mutex::default(),
@@ -151,17 +158,67 @@ impl Store {
 
     /// How long servers of this store have run, in milliseconds, as last noted.
     pub(crate) fn running_ms(&self) -> Result<u64, StoreError> {
-        let read = self.database.begin_read()?;
-        Ok(match read.open_table(META)?.get("running")? {
-            Some(value) => decode(value.value())?,
-            None => 0,
+        self.with_database(|database| {
+            let read = database.begin_read()?;
+            Ok(match read.open_table(META)?.get("running")? {
+                Some(value) => decode(value.value())?,
+                None => 0,
+            })
         })
     }
 
+    /// Notes the running time, and forgets which records were owed and are written.
     pub(crate) fn note_running(&self, ms: u64) -> Result<(), StoreError> {
-        let write = self.database.begin_write()?;
-        write.open_table(META)?.insert("running", encode(&ms).as_slice())?;
-        Ok(write.commit()?)
+        self.forgetting_paid(|database, paid| {
+            let write = database.begin_write()?;
+            write.open_table(META)?.insert("running", encode(&ms).as_slice())?;
+            let mut owed = write.open_table(OWED)?;
+            for id in paid {
+                owed.remove(id.as_str())?;
+            }
+            drop(owed);
+            Ok(write.commit()?)
+        })
+    }
+
+    /// Writes with the ids of the records that are no longer owed.
+    fn forgetting_paid(
+        &self,
+        write: impl FnOnce(&Database, &[String]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let paid = std::mem::take(&mut *lock(&self.paid));
+        let written = self.with_database(|database| write(database, &paid));
+        if written.is_err() {
+            lock(&self.paid).extend(paid);
+        }
+        written
+    }
+
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut slot = lock(&self.database);
+        let database = match slot.take() {
+            Some(database) => database,
+            None => self.reopen()?,
+        };
+        let result = work(&database);
+        if result.is_ok() {
+            *slot = Some(database);
+        }
+        result
+    }
+
+    fn reopen(&self) -> Result<Database, StoreError> {
+        let database = Database::open(&self.path)?;
+        let read = database.begin_read()?;
+        let sequence = match read.open_table(META)?.get("sequence")? {
+            Some(value) => decode(value.value())?,
+            None => 0,
+        };
+        drop(read);
+        if sequence == self.sequence() { Ok(database) } else { Err(StoreError::Ahead) }
     }
 }
 
@@ -171,7 +228,13 @@ fn check_layout(folder: &Path) -> Result<(), StoreError> {
         Ok(text) if text.trim() == LAYOUT => Ok(()),
         Ok(text) => Err(StoreError::Layout(text.trim().to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(std::fs::write(&path, format!("{LAYOUT}\n"))?)
+            use std::io::Write as _;
+            // Whole or not there at all: half a version would refuse every later start.
+            let new = folder.join("VERSION.new");
+            let mut file = std::fs::File::create(&new)?;
+            file.write_all(format!("{LAYOUT}\n").as_bytes())?;
+            file.sync_all()?;
+            Ok(std::fs::rename(new, path)?)
         }
         Err(error) => Err(error.into()),
     }
@@ -188,12 +251,9 @@ impl Writer<'_> {
         let store = self.store;
         let touched: Vec<Touched> = changes.iter().filter_map(Change::touched).collect();
         let sequence = store.sequence() + u64::from(!touched.is_empty());
-        let paid = std::mem::take(&mut *lock(&store.paid));
-        let written = store.write(&changes, owed, &paid, sequence);
-        if let Err(error) = written {
-            lock(&store.paid).extend(paid);
-            return Err(error);
-        }
+        store.forgetting_paid(|database, paid| {
+            store.write(database, &changes, owed, paid, sequence)
+        })?;
         let mut state = store.state.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             state.apply(change)?;
@@ -206,12 +266,13 @@ impl Writer<'_> {
 impl Store {
     fn write(
         &self,
+        database: &Database,
         changes: &[Change],
         owed: &[(String, Record)],
         paid: &[String],
         sequence: u64,
     ) -> Result<(), StoreError> {
-        let write = self.database.begin_write()?;
+        let write = database.begin_write()?;
         {
             let mut keys = write.open_table(KEYS)?;
             let mut aliases = write.open_table(ALIASES)?;

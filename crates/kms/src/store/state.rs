@@ -9,12 +9,16 @@ use std::collections::BTreeMap;
 pub(crate) struct LiveKey {
     pub(crate) record: Key,
     pub(crate) policy: BoundPolicy,
+    /// Its policy looks at the time.
+    pub(crate) timed: bool,
 }
 
 pub(crate) struct LiveRole {
     pub(crate) record: Role,
     pub(crate) trust: BoundPolicy,
     pub(crate) policies: Vec<Policy>,
+    /// One of its policies looks at the time.
+    pub(crate) timed: bool,
 }
 
 /// A change of one record.
@@ -69,6 +73,13 @@ fn bound(
     Ok(BoundPolicy::new(policy, stored.ids.clone()))
 }
 
+/// Does the policy look at the time, in a condition or a variable? Read as JSON and written anew,
+/// so that no escape hides it.
+fn looks_at_time(text: &str) -> bool {
+    let plain = serde_json::from_str::<serde_json::Value>(text).map(|value| value.to_string());
+    plain.is_ok_and(|plain| plain.to_ascii_lowercase().contains("aws:currenttime"))
+}
+
 impl State {
     /// Applies a change; an error means that a policy does not parse, which was checked before the
     /// record was made.
@@ -76,7 +87,8 @@ impl State {
         match change {
             Change::PutKey(record) => {
                 let policy = bound(&record.policy, Policy::parse_key_policy)?;
-                self.keys.insert(record.arn.clone(), LiveKey { record, policy });
+                let timed = looks_at_time(&record.policy.text);
+                self.keys.insert(record.arn.clone(), LiveKey { record, policy, timed });
             }
             Change::RemoveKey(arn) => {
                 self.keys.remove(&arn);
@@ -99,7 +111,9 @@ impl State {
                 let parse = |text: &String| Policy::parse_identity(text);
                 let policies = record.policies.values().map(parse).collect::<Result<_, _>>();
                 let policies = policies.map_err(|e| RecordError::Damaged(e.0))?;
-                self.roles.insert(record.arn.clone(), LiveRole { record, trust, policies });
+                let timed = looks_at_time(&record.trust.text)
+                    || record.policies.values().any(|text| looks_at_time(text));
+                self.roles.insert(record.arn.clone(), LiveRole { record, trust, policies, timed });
             }
             Change::RemoveRole(arn) => {
                 self.roles.remove(&arn);
@@ -110,6 +124,10 @@ impl State {
 
     pub(crate) fn grants(&self, key: &KeyArn) -> impl Iterator<Item = &Grant> {
         self.grants.get(key).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn grant_count(&self, key: &KeyArn) -> usize {
+        self.grants.get(key).map_or(0, BTreeMap::len)
     }
 
     pub(crate) fn grant(&self, key: &KeyArn, id: &str) -> Option<&Grant> {
@@ -140,5 +158,22 @@ impl Grant {
             grantee_id: self.retiring_id.as_deref(),
             ..self.view()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::looks_at_time;
+
+    #[test]
+    fn a_look_at_the_time_is_seen_however_it_is_spelt() {
+        for text in [
+            r#"{"Condition":{"DateLessThan":{"aws:CurrentTime":"2030-01-01T00:00:00Z"}}}"#,
+            r#"{"Condition":{"DateLessThan":{"AWS:\u0043urrentTime":"2030-01-01T00:00:00Z"}}}"#,
+            r#"{"Resource":"arn:aws:kms:*:*:key/${aws:currenttime}"}"#,
+        ] {
+            assert!(looks_at_time(text), "{text}");
+        }
+        assert!(!looks_at_time(r#"{"Condition":{"Bool":{"aws:SecureTransport":"false"}}}"#));
     }
 }

@@ -3,10 +3,16 @@
 use super::{Record, TrailError};
 use keystead_aws::trail::{ChainState, SEGMENT_AGE_MS, SEGMENT_BYTES, TrailKey, segment_name};
 use keystead_types::Clock;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// Room kept on the disk ahead of the last line: a change that is made already finds place for its
+/// record there, when the disk has been filled by others since.
+const RESERVE: u64 = 1 << 20;
 
 pub(super) struct Segments {
     folder: PathBuf,
@@ -14,6 +20,8 @@ pub(super) struct Segments {
     file: File,
     /// Bytes that are good and on disk.
     length: u64,
+    /// Up to here the disk has promised its room.
+    reserved: u64,
     opened_ms: i64,
     /// The closing line is written; the next segment is still to be begun.
     closed: bool,
@@ -41,9 +49,16 @@ impl Segments {
         names.sort();
         let mut state = ChainState::START;
         let mut last: Option<(String, Vec<u8>, bool)> = None;
+        let newest = names.last().cloned();
         for name in names {
             let bytes = fs::read(folder.join(&name)).map_err(fault("read"))?;
             let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            if whole == 0 && newest.as_ref() == Some(&name) {
+                // Killed before its opening line was whole: nothing was recorded in it yet.
+                fs::remove_file(folder.join(&name))
+                    .map_err(fault("remove the empty segment of"))?;
+                continue;
+            }
             let mut closed = false;
             for line in bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
                 let text = std::str::from_utf8(line).unwrap_or_default();
@@ -63,8 +78,16 @@ impl Segments {
         }
         let file = File::options().write(true).open(folder.join(&name)).map_err(fault("open"))?;
         let length = file.metadata().map_err(fault("measure"))?.len() - torn.len() as u64;
-        let mut segments =
-            Self { folder: folder.to_owned(), name, file, length, opened_ms: now, closed, state };
+        let mut segments = Self {
+            folder: folder.to_owned(),
+            name,
+            file,
+            length,
+            reserved: 0,
+            opened_ms: now,
+            closed,
+            state,
+        };
         if !torn.is_empty() {
             segments.file.set_len(length).map_err(fault("cut"))?;
             let mut next = segments.state;
@@ -91,6 +114,7 @@ impl Segments {
             name,
             file,
             length: 0,
+            reserved: 0,
             opened_ms: now_ms,
             closed: false,
             state,
@@ -112,17 +136,26 @@ impl Segments {
         self.state
     }
 
-    /// Appends records and syncs them; on an error the file is as before.
-    pub(super) fn append(
-        &mut self,
-        records: &[Record],
-        now_ms: i64,
-        key: &TrailKey,
-    ) -> Result<(), TrailError> {
+    /// Sees that records can be appended: a segment that is not over, and room on the disk.
+    pub(super) fn make_ready(&mut self, now_ms: i64, key: &TrailKey) -> Result<(), TrailError> {
         if self.closed || self.length >= SEGMENT_BYTES || now_ms - self.opened_ms >= SEGMENT_AGE_MS
         {
             self.turn(now_ms, key)?;
         }
+        if self.reserved < self.length + RESERVE {
+            let flags = FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&self.file, flags, self.length, 2 * RESERVE) {
+                // A file system without promises shows when it is written to.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(fault("find room for")(error.into())),
+            }
+            self.reserved = self.length + 2 * RESERVE;
+        }
+        Ok(())
+    }
+
+    /// Appends records and syncs them; on an error the file is as before.
+    pub(super) fn append(&mut self, records: &[Record]) -> Result<(), TrailError> {
         let mut next = self.state;
         let mut text = String::new();
         for record in records {
@@ -139,6 +172,8 @@ impl Segments {
             let line = next.close_segment(&self.name, now_ms, key);
             self.put(&format!("{line}\n"), next)?;
             self.closed = true;
+            // Gives the room back that was kept ahead.
+            let _ = self.file.set_len(self.length);
         }
         *self = Self::begin(&self.folder, self.state, now_ms)?;
         Ok(())
@@ -153,6 +188,7 @@ impl Segments {
         if let Err(error) = written {
             // What was written in part must not stay; if that fails too, the next start cuts it.
             let _ = self.file.set_len(self.length);
+            self.reserved = 0;
             return Err(fault("append to")(error));
         }
         self.length += text.len() as u64;

@@ -2,15 +2,18 @@
 //! and answers those who wait for it. The bytes are `docs/formats/trail-segment.md`.
 //!
 //! A record that must be on disk before its call is answered goes through [`Trail::record`];
-//! canaries and dry runs go through [`Trail::record_soon`] and are there within 200 ms. When a
-//! write fails, nothing half written stays, those who waited are refused, and so is every later
-//! record until a write succeeds: no call is answered unrecorded.
+//! canaries and dry runs go through [`Trail::record_soon`] and are there within 200 ms. When there
+//! is no room or a write fails, nothing half written stays, those who waited are refused, and so is
+//! every later call ([`Trail::check`]) until the writer, which goes on trying, has room again: no
+//! call is answered unrecorded. The record of a change that is made already
+//! ([`Trail::record_owed`]) is written into room kept for it, else as soon as there is some.
 
 mod file;
 mod index;
 
 use file::Segments;
 use index::Index;
+pub(crate) use index::Query;
 use keystead_aws::trail::{ChainState, TrailKey};
 use keystead_aws::watch::Head;
 use keystead_types::Clock;
@@ -57,7 +60,10 @@ pub enum TrailError {
 }
 
 struct Job {
-    record: Record,
+    /// The records of one call, an account each: on disk together.
+    records: Vec<Record>,
+    /// What it records has happened: it is written sooner or later.
+    owed: bool,
     /// Waited for: on disk before the answer.
     done: Option<oneshot::Sender<bool>>,
 }
@@ -86,13 +92,14 @@ impl Trail {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, TrailError> {
         let mut index = Index::default();
-        let segments = Segments::open(folder, clock.as_ref(), &key, |record| index.push(record))?;
+        let segments = Segments::open(folder, clock.as_ref(), &key, |record| index.push(&record))?;
         let head = Mutex::new(segments.state());
         let shared =
             Shared { healthy: AtomicBool::new(true), head, index: RwLock::new(index), key };
         let shared = Arc::new(shared);
         let (jobs, queue) = sync_channel(QUEUE);
-        let mut writer = Writer { segments, shared: shared.clone(), clock, waiting: Vec::new() };
+        let waiting = Vec::new();
+        let mut writer = Writer { segments, shared: shared.clone(), clock, waiting, healthy: true };
         let writer = std::thread::Builder::new()
             .name("trail".to_owned())
             .spawn(move || writer.run(&queue))
@@ -105,19 +112,32 @@ impl Trail {
         jobs.try_send(job).map_err(|_| TrailError::Busy)
     }
 
-    /// Puts a record on disk; answers when it is there.
-    pub(crate) async fn record(&self, record: Record) -> Result<(), TrailError> {
-        let (done, written) = oneshot::channel();
-        self.send(Job { record, done: Some(done) })?;
-        if written.await.unwrap_or(false) { Ok(()) } else { Err(TrailError::Refused) }
+    /// Refused while nothing can be recorded.
+    pub(crate) fn check(&self) -> Result<(), TrailError> {
+        if self.shared.healthy.load(Ordering::SeqCst) { Ok(()) } else { Err(TrailError::Refused) }
     }
 
-    /// Puts a record on disk within 200 ms; refused while the disk refuses.
-    pub(crate) fn record_soon(&self, record: Record) -> Result<(), TrailError> {
-        if !self.shared.healthy.load(Ordering::SeqCst) {
-            return Err(TrailError::Refused);
-        }
-        self.send(Job { record, done: None })
+    /// Puts the records of a call on disk; answers when they are there. They are under way when
+    /// this is first polled: a caller who goes away does not keep his call off the record.
+    pub(crate) async fn record(&self, records: Vec<Record>) -> Result<(), TrailError> {
+        let (done, written) = oneshot::channel();
+        self.send(Job { records, owed: false, done: Some(done) })?;
+        settled(written).await
+    }
+
+    /// The same for what has happened already: when it fails now, it is tried again.
+    pub(crate) async fn record_owed(&self, records: Vec<Record>) -> Result<(), TrailError> {
+        let (done, written) = oneshot::channel();
+        let jobs = self.jobs.as_ref().ok_or(TrailError::Refused)?;
+        let job = Job { records, owed: true, done: Some(done) };
+        tokio::task::block_in_place(|| jobs.send(job)).map_err(|_| TrailError::Refused)?;
+        settled(written).await
+    }
+
+    /// Puts records on disk within 200 ms; refused while the disk refuses.
+    pub(crate) fn record_soon(&self, records: Vec<Record>) -> Result<(), TrailError> {
+        self.check()?;
+        self.send(Job { records, owed: true, done: None })
     }
 
     /// The signed head: what is on disk now.
@@ -126,16 +146,22 @@ impl Trail {
         state.head(&self.shared.key)
     }
 
-    /// Records that `fits` accepts, newest first, at most `most`, after `skip` of them; and
-    /// whether there are more.
+    /// Records that the query and `fits` accept, newest first, and whether there are more. Takes
+    /// tens of milliseconds when it has to look through all of them: call it where that may block.
     pub(crate) fn newest(
         &self,
-        skip: usize,
-        most: usize,
+        query: &Query<'_>,
         fits: impl Fn(&Record) -> bool,
     ) -> (Vec<Record>, bool) {
-        self.shared.index.read().unwrap_or_else(PoisonError::into_inner).newest(skip, most, fits)
+        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        let events = index.snapshot();
+        drop(index);
+        index::search(&events, query, fits)
     }
+}
+
+async fn settled(written: oneshot::Receiver<bool>) -> Result<(), TrailError> {
+    if written.await.unwrap_or(false) { Ok(()) } else { Err(TrailError::Refused) }
 }
 
 impl Drop for Trail {
@@ -152,15 +178,18 @@ struct Writer {
     segments: Segments,
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
-    /// Records that nobody waits for and that a failed write has left over.
+    /// Owed records that could not be written yet.
     waiting: Vec<Record>,
+    healthy: bool,
 }
 
 impl Writer {
     fn run(&mut self, queue: &Receiver<Job>) {
         while let Ok(first) = self.next(queue) {
             let mut batch: Vec<Job> = first.into_iter().collect();
-            gather(queue, &mut batch);
+            if !batch.is_empty() {
+                gather(queue, &mut batch);
+            }
             self.write(batch);
         }
         if !self.waiting.is_empty() {
@@ -168,9 +197,9 @@ impl Writer {
         }
     }
 
-    /// The next job; none when left-over records are to be tried again.
+    /// The next job; none when it is time to try the disk again.
     fn next(&self, queue: &Receiver<Job>) -> Result<Option<Job>, ()> {
-        if self.waiting.is_empty() {
+        if self.healthy {
             return queue.recv().map(Some).map_err(|_| ());
         }
         match queue.recv_timeout(SOON) {
@@ -181,43 +210,56 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Vec<Job>) {
+        let room = self.segments.make_ready(self.clock.wall_ms(), &self.shared.key);
         let mut records = std::mem::take(&mut self.waiting);
-        let left_over = records.len();
+        let mut owed = vec![true; records.len()];
         let mut done = Vec::with_capacity(batch.len());
         for job in batch {
-            records.push(job.record);
-            done.push(job.done);
-        }
-        let written = self.segments.append(&records, self.clock.wall_ms(), &self.shared.key);
-        let good = match written {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "calls are refused: the trail cannot be written"
-                );
-                false
+            // Without room to spare only what has happened already is written.
+            if room.is_err() && !job.owed {
+                if let Some(done) = job.done {
+                    let _ = done.send(false);
+                }
+                continue;
             }
+            owed.resize(owed.len() + job.records.len(), job.owed);
+            records.extend(job.records);
+            done.extend(job.done);
+        }
+        let written = match records.is_empty() {
+            true => Ok(()),
+            false => self.segments.append(&records),
         };
-        self.shared.healthy.store(good, Ordering::SeqCst);
+        let good = written.is_ok();
         if good {
             *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner) =
                 self.segments.state();
             let mut index = self.shared.index.write().unwrap_or_else(PoisonError::into_inner);
-            records.into_iter().for_each(|record| index.push(record));
+            records.iter().for_each(|record| index.push(record));
         } else {
-            // Calls that waited are refused; of the others the records are still owed.
-            let mut number = 0;
-            records.retain(|_| {
-                let owed = number < left_over || done[number - left_over].is_none();
-                number += 1;
-                owed
-            });
+            let mut owed = owed.into_iter();
+            records.retain(|_| owed.next().unwrap_or(false));
             self.waiting = records;
         }
-        for done in done.into_iter().flatten() {
+        self.tell(room.and(written));
+        for done in done {
             let _ = done.send(good);
         }
+    }
+
+    /// Lets calls in or refuses them; says so when that changes.
+    fn tell(&mut self, state: Result<(), TrailError>) {
+        let good = state.is_ok();
+        match state {
+            Err(error) if self.healthy => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "calls are refused: the trail cannot be written"
+            ),
+            Ok(()) if !self.healthy => tracing::info!("the trail can be written again"),
+            _ => {}
+        }
+        self.healthy = good;
+        self.shared.healthy.store(good, Ordering::SeqCst);
     }
 }
 

@@ -2,6 +2,8 @@
 //! clients cannot send, and boto3 for what they do.
 
 mod boto3;
+mod disclosure;
+mod full_disk;
 mod refusals;
 mod rig;
 mod trail;

@@ -310,7 +310,7 @@ async fn garbage_and_half_requests_do_no_harm() {
     for _ in 0..1000 {
         idle.push(tokio::net::TcpStream::connect(rig.at).await.expect("connects"));
     }
-    let long = format!("{{\"Description\": \"{}\"}}", "x".repeat(2 << 20));
+    let long = format!("{{\"Description\": \"{}\"}}", "x".repeat(5 << 20));
     let headers = [
         ("content-type", "application/x-amz-json-1.1"),
         ("x-amz-target", "TrentService.CreateKey"),
@@ -329,4 +329,33 @@ async fn garbage_and_half_requests_do_no_harm() {
     assert_eq!(rig.kms(&user(OWNER), "ListKeys", json!({})).await.status, 200);
     assert!(started.elapsed().as_millis() < 2000, "idle connections slow others down");
     drop(idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_chunks_is_the_body_that_was_signed() {
+    let rig = Rig::new().await;
+    let owner = user(OWNER);
+    let send = async |chunks: &'static str| {
+        let spoil = |text: String| {
+            let head = text.replace("content-length: 2", "transfer-encoding: chunked");
+            head.replace("\r\n\r\n{}", &format!("\r\n\r\n{chunks}"))
+        };
+        rig.send(&owner, "kms", &HEADERS, "{}", now_ms(), spoil).await
+    };
+    assert_eq!(send("1\r\n{\r\n1\r\n}\r\n0\r\n\r\n").await.status, 200);
+    assert_eq!(send("2\r\n[]\r\n0\r\n\r\n").await.code(), "InvalidSignatureException");
+    // A target said twice, or one that the signature does not cover.
+    for (place, more) in [
+        ("content-type:", "x-amz-target: TrentService.CreateKey\r\ncontent-type:"),
+        ("content-type:", "x-amz-other: 1\r\ncontent-type:"),
+        ("content-type:", "host: elsewhere\r\ncontent-type:"),
+    ] {
+        let spoil = |text: String| text.replacen(place, more, 1);
+        let answer = rig.send(&owner, "kms", &HEADERS, "{}", now_ms(), spoil).await;
+        assert!((400..500).contains(&answer.status), "{more}: {answer:?}");
+    }
+    let enclave = json!({"KeyId": rig.make_key(None).await, "KeySpec": "AES_256",
+        "Recipient": {"AttestationDocument": "AAAA"}});
+    let refused = rig.kms(&owner, "GenerateDataKey", enclave).await;
+    assert_eq!(refused.code(), "UnsupportedOperationException");
 }

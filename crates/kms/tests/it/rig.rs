@@ -106,12 +106,16 @@ impl Answer {
 
 impl Rig {
     pub(crate) async fn new() -> Self {
+        Self::in_folder(tempfile::tempdir().expect("a folder")).await
+    }
+
+    /// A server whose data lies in `kms` of this folder.
+    pub(crate) async fn in_folder(folder: tempfile::TempDir) -> Self {
         static ARENA: Once = Once::new();
         ARENA.call_once(|| {
             let mode = keystead_envelope::memory::ArenaMode::Mlock;
             keystead_envelope::memory::init_arena(mode, 1 << 20).expect("key memory");
         });
-        let folder = tempfile::tempdir().expect("a folder");
         private(&folder.path().join("principals.toml"), &start_file());
         private(&folder.path().join("root-key"), &"5a".repeat(32));
         let config = KmsConfig {
@@ -164,6 +168,18 @@ impl Rig {
         at_ms: i64,
         spoil: impl FnOnce(String) -> String,
     ) -> Answer {
+        let text = self.signed(key, service, headers, body, at_ms);
+        self.raw(spoil(text).as_bytes()).await
+    }
+
+    fn signed(
+        &self,
+        key: &Key,
+        service: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+        at_ms: i64,
+    ) -> String {
         let mut all = vec![("host".to_owned(), self.at.to_string())];
         all.extend(headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
         let signer = Signer {
@@ -183,7 +199,16 @@ impl Rig {
             "content-length: {}\r\nconnection: close\r\n\r\n{body}",
             body.len()
         ));
-        self.raw(spoil(text).as_bytes()).await
+        text
+    }
+
+    /// Sends a KMS operation and closes the connection.
+    pub(crate) async fn send_and_hang_up(&self, key: &Key, operation: &str, input: &Value) {
+        let target = format!("TrentService.{operation}");
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", &*target)];
+        let text = self.signed(key, "kms", &headers, &input.to_string(), now_ms());
+        let mut stream = tokio::net::TcpStream::connect(self.at).await.expect("connects");
+        stream.write_all(text.as_bytes()).await.expect("sent");
     }
 
     /// A KMS operation.

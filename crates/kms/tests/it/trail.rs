@@ -4,7 +4,7 @@ use crate::rig::{CUSTOMER, OPERATOR, OWNER, PROVIDER, Rig, policy, user};
 use keystead_aws::cloudtrail::TARGET_PREFIX;
 use serde_json::{Value, json};
 
-async fn lookup(rig: &Rig, who: u8, name: &str) -> Vec<Value> {
+pub(crate) async fn lookup(rig: &Rig, who: u8, name: &str) -> Vec<Value> {
     let target = format!("{TARGET_PREFIX}LookupEvents");
     let mut found = Vec::new();
     let mut token = Value::Null;
@@ -79,4 +79,18 @@ async fn pages_do_not_shift_and_nobody_sees_anothers_events() {
     let target = format!("{TARGET_PREFIX}LookupEvents");
     let bad = rig.json(&user(OWNER), "cloudtrail", &target, &json!({"NextToken": "AAAA"})).await;
     assert_eq!(bad.code(), "InvalidNextTokenException");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_at_once_is_on_record_in_both_accounts_all_the_same() {
+    let rig = Rig::new().await;
+    let key = rig.make_key(None).await;
+    let input = json!({"KeyId": key});
+    for _ in 0..100 {
+        rig.send_and_hang_up(&user(OPERATOR), "DescribeKey", &input).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let theirs = lookup(&rig, OPERATOR, "DescribeKey").await.len();
+    let ours = lookup(&rig, OWNER, "DescribeKey").await.len();
+    assert_eq!(theirs, ours);
 }

@@ -91,3 +91,29 @@ async fn a_policy_that_looks_at_the_clock_is_named_every_time() {
     let again = watch(&rig, first["Sequence"].clone(), &key, &role, 30).await;
     assert_eq!(again["Named"], json!([key]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_keys_are_watched_in_one_call() {
+    let rig = Rig::new().await;
+    let role = rig.make_role("tenant-of-a-cluster-with-a-long-name").await;
+    let key = rig.make_key(Some(policy(Some(&role)))).await;
+    let mut watched = vec![json!({"KeyArn": key, "RoleArn": role})];
+    let prefix = &key[..key.len() - 12];
+    watched.extend(
+        (1..10_000).map(|n| json!({"KeyArn": format!("{prefix}{n:012}"), "RoleArn": role})),
+    );
+    let ask = async |since: Value| {
+        let input = json!({"Since": since, "WaitMillis": 30, "Watched": watched});
+        let answer = rig.json(&user(NODE), "kms", "Keystead.Watch", &input).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    };
+    let first = ask(Value::Null).await;
+    assert_eq!(first["Named"].as_array().map(Vec::len), Some(10_000));
+    for operation in ["DisableKey", "EnableKey"] {
+        assert_eq!(rig.kms(&user(OWNER), operation, json!({"KeyId": key})).await.status, 200);
+    }
+    let started = Instant::now();
+    assert_eq!(ask(first["Sequence"].clone()).await["Named"], json!([key]));
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
