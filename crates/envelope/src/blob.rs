@@ -136,7 +136,7 @@ fn associated(before: &[u8], context: &BTreeMap<String, String>) -> Vec<u8> {
 
 fn call_key(material: &DataKey, salt: &[u8]) -> LessSafeKey {
     let key = hmac_sha256(material.expose(), &[LABEL, salt]);
-    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).expect("32 bytes are an AES-256 key"))
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes are an AES-256 key"))
 }
 
 fn zero_nonce() -> Nonce {

@@ -44,6 +44,7 @@ pub enum MemoryError {
 
 struct Arena {
     base: *mut u8,
+    mode: ArenaMode,
     slots: Mutex<Vec<bool>>,
 }
 
@@ -55,9 +56,10 @@ unsafe impl Sync for Arena {}
 
 static ARENA: OnceLock<Result<Arena, MemoryError>> = OnceLock::new();
 
-/// Makes the arena; once, at the start of the process. Without it the first key makes a secret
-/// arena of 1 MiB.
-pub fn init_arena(mode: ArenaMode, bytes: usize) -> Result<(), MemoryError> {
+/// Makes the arena; once, at the start of the process, and says which kind it came to be: a caller
+/// that asked for secret memory has to tell when there is none. Without this call the first key
+/// makes a secret arena of 1 MiB.
+pub fn init_arena(mode: ArenaMode, bytes: usize) -> Result<ArenaMode, MemoryError> {
     let mut fresh = false;
     let made = ARENA.get_or_init(|| {
         fresh = true;
@@ -68,8 +70,14 @@ pub fn init_arena(mode: ArenaMode, bytes: usize) -> Result<(), MemoryError> {
             Err(MemoryError::Kernel(what, std::io::Error::from(error.kind())))
         }
         _ if !fresh => Err(MemoryError::Exists),
-        _ => Ok(()),
+        Ok(arena) => Ok(arena.mode),
+        Err(_) => Err(MemoryError::Full(0)),
     }
+}
+
+/// Which kind of memory the arena is made of, once there is one.
+pub fn arena_mode() -> Option<ArenaMode> {
+    ARENA.get().and_then(|made| made.as_ref().ok()).map(|arena| arena.mode)
 }
 
 fn arena() -> Result<&'static Arena, MemoryError> {
@@ -89,17 +97,19 @@ fn last(what: &'static str) -> MemoryError {
 impl Arena {
     fn map(mode: ArenaMode, bytes: usize) -> Result<Self, MemoryError> {
         let bytes = bytes.max(MAX_KEY_BYTES).next_multiple_of(4096);
-        let base = match mode {
-            ArenaMode::Secret => Self::secret(bytes).or_else(|_| Self::locked(bytes))?,
-            ArenaMode::Mlock => Self::locked(bytes)?,
+        let secret = if mode == ArenaMode::Secret { Self::secret(bytes).ok() } else { None };
+        let (base, mode) = match secret {
+            Some(base) => (base, ArenaMode::Secret),
+            None => (Self::locked(bytes)?, ArenaMode::Mlock),
         };
-        Ok(Self { base, slots: Mutex::new(vec![false; bytes / MAX_KEY_BYTES]) })
+        Ok(Self { base, mode, slots: Mutex::new(vec![false; bytes / MAX_KEY_BYTES]) })
     }
 
     fn secret(bytes: usize) -> Result<*mut u8, MemoryError> {
         // SAFETY: plain system calls on a descriptor made here; the mapping is checked before use.
         unsafe {
-            let fd = libc::syscall(libc::SYS_memfd_secret, libc::FD_CLOEXEC) as libc::c_int;
+            // The manual says FD_CLOEXEC; the kernel takes O_CLOEXEC alone.
+            let fd = libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) as libc::c_int;
             if fd < 0 {
                 return Err(last("memfd_secret"));
             }
@@ -108,12 +118,14 @@ impl Arena {
             let base = libc::mmap(std::ptr::null_mut(), bytes, rights, kind, fd, 0);
             // A descriptor that a child inherits would map the keys again.
             libc::close(fd);
-            if sized != 0 || base == libc::MAP_FAILED {
+            if base == libc::MAP_FAILED {
                 return Err(last("mmap of secret memory"));
             }
             // Shared memory would be the child's too.
-            if libc::madvise(base, bytes, libc::MADV_DONTFORK) != 0 {
-                return Err(last("madvise"));
+            if sized != 0 || libc::madvise(base, bytes, libc::MADV_DONTFORK) != 0 {
+                let error = last("sizing secret memory");
+                libc::munmap(base, bytes);
+                return Err(error);
             }
             Ok(base.cast())
         }
@@ -216,6 +228,26 @@ impl Drop for DataKey {
     }
 }
 
+/// Enough for the calls of [`wiped_after`]: a hash, no more.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// Calls `f`, which uses little stack, and wipes what it left below this frame: for values of a
+/// library that are keys, or say as much, and do not wipe themselves.
+#[inline(never)]
+pub(crate) fn wiped_after<T>(f: impl FnOnce() -> T) -> T {
+    let out = below(f);
+    scrub_small();
+    out
+}
+
+#[inline(never)]
+fn scrub_small() {
+    let mut below = [0u8; SMALL_BYTES];
+    // SAFETY: the buffer is a local of this frame.
+    unsafe { libc::explicit_bzero(below.as_mut_ptr().cast(), below.len()) };
+    std::hint::black_box(&mut below);
+}
+
 #[inline(never)]
 fn scrub() {
     let mut below = [0u8; SCRUB_BYTES];
@@ -296,9 +328,28 @@ mod tests {
         assert!(matches!(DataKey::random(0), Err(MemoryError::Size(0))));
     }
 
+    /// A flag that the kernel does not know would look like a kernel without secret memory.
+    #[test]
+    fn secret_memory_is_had_where_the_kernel_has_it() {
+        match Arena::secret(4096) {
+            Ok(_) => {
+                let arena = Arena::map(ArenaMode::Secret, 4096).expect("an arena");
+                assert_eq!(arena.mode, ArenaMode::Secret);
+            }
+            Err(MemoryError::Kernel(what, error)) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{what}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
     #[test]
     fn locked_memory_can_be_had_and_swaps_are_read() {
-        assert!(Arena::map(ArenaMode::Mlock, 4096).is_ok());
+        let locked = Arena::map(ArenaMode::Mlock, 4096).expect("locked memory");
+        assert_eq!(locked.mode, ArenaMode::Mlock);
+        let key = DataKey::random(8).expect("key memory");
+        assert!(arena_mode().is_some());
+        drop(key);
         assert_eq!(run_scrubbed(|| 7), 7);
         let swaps = "Filename Type Size Used Priority\n/dev/sda2 partition 1 0 -2\n";
         assert_eq!(parse_swaps(swaps), ["/dev/sda2"]);

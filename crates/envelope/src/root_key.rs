@@ -36,12 +36,15 @@ impl RootKey {
 
     /// A key for another use, named by its label.
     pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
-        hmac_sha256(self.0.expose(), &[b"keystead derive 1\0", label.as_bytes()])
+        let key = hmac_sha256(self.0.expose(), &[b"keystead derive 1\0", label.as_bytes()]);
+        let mut out = Zeroizing::new([0; 32]);
+        out.copy_from_slice(&key);
+        out
     }
 
     fn key(&self, salt: &[u8]) -> LessSafeKey {
         let key = hmac_sha256(self.0.expose(), &[SEAL, salt]);
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*key).expect("32 bytes are an AES-256 key"))
+        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes are an AES-256 key"))
     }
 
     /// Seals bytes bound to `aad`.

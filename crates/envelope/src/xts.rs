@@ -27,6 +27,9 @@ pub enum XtsError {
     /// IEEE 1619 wants two different keys.
     #[error("both halves of the XTS key are equal")]
     EqualHalves,
+    /// A sector whose tweak does not fit 64 bits.
+    #[error("sector {0} is beyond what XTS numbers here")]
+    Sector(u64),
     /// AWS-LC gave no context.
     #[error("no cipher context")]
     Context,
@@ -112,6 +115,13 @@ impl Drop for Evp {
     }
 }
 
+/// The tweak of the first sector, when that of the sector after the last fits 64 bits too.
+fn first_tweak(first: u64, bytes: usize) -> Result<u64, XtsError> {
+    assert_eq!(bytes % SECTOR, 0, "whole sectors only");
+    let end = first.checked_add((bytes / SECTOR) as u64 + 1).and_then(|end| end.checked_mul(8));
+    end.map(|_| first * 8).ok_or(XtsError::Sector(first))
+}
+
 /// Round keys for one thread: both directions under one key.
 pub struct XtsContext {
     encrypt: Evp,
@@ -131,20 +141,22 @@ impl XtsContext {
         Ok(Self { encrypt: Evp::new(key, true)?, decrypt: Evp::new(key, false)? })
     }
 
-    /// Encrypts whole sectors in place.
-    pub fn encrypt_sectors(&mut self, first_sector: u64, buf: &mut [u8]) {
-        assert_eq!(buf.len() % SECTOR, 0, "whole sectors only");
-        for (sector, data) in (first_sector..).zip(buf.chunks_exact_mut(SECTOR)) {
-            self.encrypt.unit(sector * 8, data);
+    /// Encrypts whole sectors in place. A refusal leaves the buffer as it was.
+    pub fn encrypt_sectors(&mut self, first_sector: u64, buf: &mut [u8]) -> Result<(), XtsError> {
+        let first = first_tweak(first_sector, buf.len())?;
+        for (tweak, data) in (first..).step_by(8).zip(buf.chunks_exact_mut(SECTOR)) {
+            self.encrypt.unit(tweak, data);
         }
+        Ok(())
     }
 
-    /// Decrypts whole sectors in place.
-    pub fn decrypt_sectors(&mut self, first_sector: u64, buf: &mut [u8]) {
-        assert_eq!(buf.len() % SECTOR, 0, "whole sectors only");
-        for (sector, data) in (first_sector..).zip(buf.chunks_exact_mut(SECTOR)) {
-            self.decrypt.unit(sector * 8, data);
+    /// Decrypts whole sectors in place. A refusal leaves the buffer as it was.
+    pub fn decrypt_sectors(&mut self, first_sector: u64, buf: &mut [u8]) -> Result<(), XtsError> {
+        let first = first_tweak(first_sector, buf.len())?;
+        for (tweak, data) in (first..).step_by(8).zip(buf.chunks_exact_mut(SECTOR)) {
+            self.decrypt.unit(tweak, data);
         }
+        Ok(())
     }
 
     /// 512-byte units from tweak 0, as LUKS2 seals its keyslot area.
@@ -197,6 +209,24 @@ mod tests {
         assert!(matches!(new(vec![3; 32]), Err(XtsError::Size(32))));
     }
 
+    #[test]
+    fn a_sector_beyond_what_can_be_numbered_is_refused_and_nothing_is_touched() {
+        let k: Vec<u8> = (0..64).collect();
+        let mut context = XtsContext::new(&key(&k)).expect("a context");
+        let last = (1u64 << 61) - 1;
+        for first in [last, last + 1, u64::MAX - 1, u64::MAX] {
+            let mut data = vec![7u8; SECTOR];
+            let refused = context.encrypt_sectors(first, &mut data);
+            assert!(matches!(refused, Err(XtsError::Sector(s)) if s == first));
+            assert!(context.decrypt_sectors(first, &mut data).is_err());
+            assert!(data.iter().all(|b| *b == 7));
+        }
+        let mut data = vec![7u8; SECTOR];
+        context.encrypt_sectors(last - 2, &mut data).expect("the last one that is taken");
+        context.decrypt_sectors(last - 2, &mut data).expect("and back");
+        assert!(data.iter().all(|b| *b == 7));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
@@ -205,14 +235,14 @@ mod tests {
             let plain: Vec<u8> = (0..2 * SECTOR as u64).map(|i| (i.wrapping_mul(seed | 1) >> 7) as u8).collect();
             let mut ours = plain.clone();
             let mut context = XtsContext::new(&key(&k)).expect("a context");
-            context.encrypt_sectors(first, &mut ours);
+            context.encrypt_sectors(first, &mut ours).expect("in bounds");
             let oracle = Xts128::new(Aes256::new_from_slice(&k[..32]).expect("32"), Aes256::new_from_slice(&k[32..]).expect("32"));
             let mut theirs = plain.clone();
             for (s, sector) in (first..).zip(theirs.chunks_exact_mut(SECTOR)) {
                 oracle.encrypt_sector(sector, u128::from(s * 8).to_le_bytes().into());
             }
             prop_assert_eq!(&ours, &theirs);
-            context.decrypt_sectors(first, &mut ours);
+            context.decrypt_sectors(first, &mut ours).expect("in bounds");
             prop_assert_eq!(ours, plain);
         }
     }

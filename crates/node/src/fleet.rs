@@ -84,16 +84,17 @@ impl Fleet {
     /// Starts threads for new clusters and hands the facts to all. A cluster that the assignment
     /// no longer names keeps its volumes: nothing here deletes.
     pub(crate) fn assign(&self, assignment: &Assignment, grants: &Grants) -> std::io::Result<()> {
-        let mut members = self.lock();
+        // One caller. The disk and the holder are asked without the lock: the keeper, which tells
+        // the threads, must not wait for either.
         for wanted in &assignment.clusters {
             let facts = facts(wanted, grants)?;
-            if let Some(member) = members.get(&wanted.cluster) {
+            if let Some(member) = self.lock().get(&wanted.cluster) {
                 member.desired.set(wanted.clone());
                 member.inbox.facts(facts);
                 continue;
             }
             let member = self.start(wanted, facts)?;
-            members.insert(wanted.cluster.clone(), member);
+            self.lock().insert(wanted.cluster.clone(), member);
         }
         Ok(())
     }

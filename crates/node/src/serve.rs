@@ -54,6 +54,9 @@ pub enum NodeError {
     /// The keeper's thread ended: nothing renews the leases any more.
     #[error("the keeper ended; the leases run out")]
     KeeperEnded,
+    /// A loop that has no end ended.
+    #[error("a part of the node ended by itself; it begins anew")]
+    TaskEnded,
 }
 
 pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError {
@@ -91,8 +94,9 @@ pub(crate) async fn serve_with(
     let incarnation = uuid::Uuid::now_v7().to_string();
 
     let keeper = start_keeper(&config, &settings, &board, &joint, &fleet, subjects)?;
-    tokio::spawn(assignments::run(config.clone(), control.clone(), send));
-    tokio::spawn(status::run(
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(assignments::run(config.clone(), control.clone(), send));
+    tasks.spawn(status::run(
         config.clone(),
         control,
         board.clone(),
@@ -100,8 +104,8 @@ pub(crate) async fn serve_with(
         incarnation,
     ));
     let kms = Arc::new(Kms::new(settings));
-    tokio::spawn(preflight::run(config.clone(), kms.clone(), board.clone(), assignment.clone()));
-    tokio::spawn(provision::run(
+    tasks.spawn(preflight::run(config.clone(), kms.clone(), board.clone(), assignment.clone()));
+    tasks.spawn(provision::run(
         config,
         kms,
         board,
@@ -116,8 +120,13 @@ pub(crate) async fn serve_with(
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        _ = &mut keeper => Err(NodeError::KeeperEnded),
-        Ok(error) = lost => return Err(error),
+        // What follows leaves everything to the holder and to this node's next process.
+        _ = &mut keeper => return Err(NodeError::KeeperEnded),
+        gone = lost => {
+            let silent = || NodeError::HolderLost("the heartbeat ended".to_owned());
+            return Err(gone.unwrap_or_else(|_| silent()));
+        }
+        _ = tasks.join_next() => return Err(NodeError::TaskEnded),
         failed = hand_on(assignment, &grants, &fleet, &send_subjects, &made) => failed,
     };
     // The keeper still renews meanwhile: an orderly end writes. A thread of its own, since the

@@ -35,6 +35,7 @@ const OVERSLEPT: Duration = Duration::from_secs(12);
 /// `detach_on_stop` says otherwise. To be called on a multi-threaded runtime.
 pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
     harden_process()?;
+    end_on_panic();
     let swaps = match std::fs::read_to_string("/proc/swaps") {
         Ok(text) => parse_swaps(&text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
@@ -45,7 +46,11 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
         Arena::Secret => ArenaMode::Secret,
         Arena::Mlock => ArenaMode::Mlock,
     };
-    init_arena(arena, ARENA_BYTES)?;
+    match init_arena(arena, ARENA_BYTES)? {
+        got if got == arena => tracing::info!(arena = ?got, "key memory"),
+        got => tracing::warn!(arena = ?got, wanted = ?arena,
+            "this kernel has no memfd_secret: keys lie in locked memory, which root can read"),
+    }
     let _lock = own_folder(&config.data)?;
     let settings = Settings::load(&config)?;
     let holder = Arc::new(find(&config.hold_socket).await?);
@@ -64,6 +69,17 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
     let ended = serve_with(config, settings, board, grants, Arc::new(joint), lost).await;
     stop.store(true, Ordering::SeqCst);
     ended
+}
+
+/// A panic on any thread or task ends the process, as kill -9 would: the holder keeps everything
+/// and the next process takes over. A node that goes on without one of its threads would look
+/// alive and not be.
+fn end_on_panic() {
+    let say = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say(panic);
+        std::process::abort();
+    }));
 }
 
 /// Keys are locked, but what a workload's thread or the SDK holds for a moment may be swapped out,
@@ -141,8 +157,9 @@ fn heartbeat(
         let mut last = boot();
         while !stop.load(Ordering::SeqCst) {
             std::thread::sleep(BEAT);
-            let slept = boot().since(last);
             let answer = holder.beat();
+            // After the beat: it may be this process that was stopped in the midst of it.
+            let slept = boot().since(last);
             let why = match answer {
                 Ok(now) if now != first => "it was started anew".to_owned(),
                 Ok(_) if slept > OVERSLEPT => format!("this node did not run for {slept:?}"),
@@ -185,6 +202,46 @@ mod tests {
         let lost = heartbeat(Says(Mutex::new(says)), stop).expect("starts");
         let why = lost.blocking_recv().expect("told");
         assert!(matches!(&why, NodeError::HolderLost(w) if w.contains("anew")), "{why}");
+    }
+
+    /// Not a test of its own: the process of the test below.
+    #[test]
+    fn panicking_process() {
+        if std::env::var_os("KEYSTEAD_TEST_PANIC").is_none() {
+            return;
+        }
+        harden_process().expect("hardened");
+        end_on_panic();
+        let thread = std::thread::spawn(|| panic!("one thread of many"));
+        let _ = thread.join();
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn a_panic_on_any_thread_ends_the_node() {
+        use std::os::unix::process::ExitStatusExt;
+        let own = std::env::current_exe().expect("own path");
+        let mut command = std::process::Command::new(own);
+        command.args(["start::tests::panicking_process", "--exact", "--test-threads=1"]);
+        let ended = command.env("KEYSTEAD_TEST_PANIC", "1").output().expect("runs");
+        assert_eq!(ended.status.signal(), Some(rustix::process::Signal::ABORT.as_raw()));
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_in_the_midst_of_a_beat_ends() {
+        struct Stops(std::sync::atomic::AtomicUsize);
+        impl Pulse for Stops {
+            fn beat(&self) -> Result<String, HostError> {
+                if self.0.fetch_add(1, Ordering::SeqCst) == 1 {
+                    std::thread::sleep(OVERSLEPT);
+                }
+                Ok("a".to_owned())
+            }
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let lost = heartbeat(Stops(Default::default()), stop).expect("starts");
+        let why = lost.blocking_recv().expect("told");
+        assert!(matches!(&why, NodeError::HolderLost(w) if w.contains("did not run")), "{why}");
     }
 
     #[test]

@@ -195,6 +195,12 @@ impl Inner {
             .filter(|m| m.wrapped.is_some() || m.key_digest.is_some())
             .collect();
         let mut workload = running.workload.clone();
+        let lease = self.leases.get(&wanted.cluster);
+        let fenced = lease.is_some_and(|l| l.state != LeaseWord::Live);
+        if fenced && workload.state == WorkloadWord::Ready {
+            // The cluster's thread is at it, and may be waiting for the holder.
+            workload.state = WorkloadWord::Frozen;
+        }
         if workload.message.is_none() {
             workload.message = self.provision.get(&wanted.cluster).cloned();
         }
@@ -209,7 +215,7 @@ impl Inner {
                     .cloned(),
                 volumes: made_volumes,
             },
-            lease: self.leases.get(&wanted.cluster).cloned().unwrap_or(LeaseStatus {
+            lease: lease.cloned().unwrap_or(LeaseStatus {
                 state: LeaseWord::None,
                 cause: None,
                 detail: None,
@@ -276,6 +282,30 @@ pub(crate) async fn run(
             () = board.changed.notified() => {}
             _ = assignment.changed() => {}
             () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_not_said_beside_a_lease_that_does_not_live() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wanted = crate::joint::tests::wanted(folder.path(), 1 << 20);
+        let board = Board::default();
+        let workload = WorkloadStatus { state: WorkloadWord::Ready, endpoint: None, message: None };
+        board.running(&wanted.cluster, Running { workload, ..Running::default() });
+        for (state, shown) in [
+            (LeaseWord::Live, WorkloadWord::Ready),
+            (LeaseWord::Lapsed, WorkloadWord::Frozen),
+            (LeaseWord::Frozen, WorkloadWord::Frozen),
+        ] {
+            let (cause, detail, deletion_date_ms) = (None, None, None);
+            let lease = LeaseStatus { state, cause, detail, since_ms: 0, deletion_date_ms };
+            board.lease(&wanted.cluster, lease);
+            assert_eq!(board.lock().cluster(&wanted).workload.state, shown, "{state:?}");
         }
     }
 }

@@ -4,11 +4,12 @@
 //! modifies and writes the edges under a range lock. A sector of zero ciphertext is a hole and
 //! reads as zeroes (an honest ciphertext is zero with probability 2^-32768). Whoever gets
 //! [`NotAdmitted`] keeps the request and tries again later: nothing has left, and repeating it is
-//! harmless. Errors are the disk's alone.
+//! harmless. A disk that does not take a write makes it wait too: nothing of it was answered.
 
 use crate::gate::Gate;
 use crate::image::{Image, SECTOR};
 use crate::range_lock::RangeLock;
+use keystead_envelope::xts::XtsError;
 use rustix::io::Errno;
 
 const S: u64 = SECTOR as u64;
@@ -22,6 +23,9 @@ pub(crate) struct NotAdmitted;
 pub(crate) enum Failed {
     NotAdmitted,
     Errno(Errno),
+    /// The disk did not take a write or a trim; of a write in whole sectors the payload is
+    /// ciphertext now.
+    Disk(Errno),
 }
 
 impl From<NotAdmitted> for Failed {
@@ -119,12 +123,25 @@ impl Engine {
         }
         let span = Span::around(offset, len);
         let _held = self.writing.hold(span.first, span.end);
-        let aligned = offset.is_multiple_of(S) && len.is_multiple_of(S);
+        let aligned = Self::is_whole(offset, payload.len());
         let sectors =
             if aligned { payload } else { self.widen(thread, span, offset, payload, work)? };
-        self.gate.lend(thread, |context| context.encrypt_sectors(span.first, sectors))?;
-        self.image.write(span.offset(), sectors)?;
-        Ok(())
+        self.gate
+            .lend(thread, |context| context.encrypt_sectors(span.first, sectors))?
+            .map_err(beyond)?;
+        self.image.write(span.offset(), sectors).map_err(Failed::Disk)
+    }
+
+    /// Writes whole sectors that [`Self::write`] has encrypted and the disk did not take.
+    pub(crate) fn write_sealed(&self, offset: u64, sectors: &[u8]) -> Result<(), Failed> {
+        let span = Span::around(offset, sectors.len() as u64);
+        let _held = self.writing.hold(span.first, span.end);
+        self.image.write(offset, sectors).map_err(Failed::Disk)
+    }
+
+    /// True when a write of this range is encrypted in place.
+    pub(crate) fn is_whole(offset: u64, len: usize) -> bool {
+        offset.is_multiple_of(S) && (len as u64).is_multiple_of(S)
     }
 
     /// Trim, and write-zeroes: whole sectors become holes; edges that are not holes are zeroed.
@@ -155,7 +172,7 @@ impl Engine {
             self.zero_edge(thread, inner_end, end, work)?;
         }
         if inner < inner_end {
-            self.image.punch(inner, inner_end - inner)?;
+            self.image.punch(inner, inner_end - inner).map_err(Failed::Disk)?;
         }
         Ok(())
     }
@@ -181,13 +198,13 @@ impl Engine {
         }
         let from = (offset - span.offset()) as usize;
         let to = (end - span.offset()) as usize;
-        self.gate.lend(thread, |context| {
-            context.decrypt_sectors(span.first, sector);
+        let zeroed = self.gate.lend(thread, |context| {
+            context.decrypt_sectors(span.first, sector)?;
             sector[from..to].fill(0);
-            context.encrypt_sectors(span.first, sector);
+            context.encrypt_sectors(span.first, sector)
         })?;
-        self.image.write(span.offset(), sector)?;
-        Ok(())
+        zeroed.map_err(beyond)?;
+        self.image.write(span.offset(), sector).map_err(Failed::Disk)
     }
 
     /// Copies an unaligned payload into `work` with the rest of its edge sectors around it.
@@ -217,8 +234,8 @@ impl Engine {
     }
 
     /// Decrypts what is not a hole; runs of sectors in one call.
-    fn decrypt(&self, thread: usize, first: u64, sectors: &mut [u8]) -> Result<(), NotAdmitted> {
-        self.gate.lend(thread, |context| {
+    fn decrypt(&self, thread: usize, first: u64, sectors: &mut [u8]) -> Result<(), Failed> {
+        let done = self.gate.lend(thread, |context| {
             let count = sectors.len() / SECTOR;
             let mut at = 0;
             while at < count {
@@ -229,11 +246,18 @@ impl Engine {
                 }
                 let end = (at + 1..count).find(|i| hole(*i)).unwrap_or(count);
                 let run = &mut sectors[at * SECTOR..end * SECTOR];
-                context.decrypt_sectors(first + at as u64, run);
+                context.decrypt_sectors(first + at as u64, run)?;
                 at = end;
             }
-        })
+            Ok(())
+        })?;
+        done.map_err(beyond)
     }
+}
+
+/// A sector that XTS does not number; an image's size keeps well below.
+fn beyond(_: XtsError) -> Failed {
+    Failed::Errno(Errno::FBIG)
 }
 
 fn is_hole(sector: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A request that touches the payload, or an answer that may not leave yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,11 @@ pub(crate) enum Work {
         offset: u64,
         len: u64,
     },
+    /// A write whose payload is ciphertext: the disk did not take it yet.
+    Sealed {
+        offset: u64,
+        len: usize,
+    },
     /// A write that is on disk; its answer waits.
     Written {
         len: usize,
@@ -30,6 +35,14 @@ pub(crate) struct Parked {
     pub(crate) unique: u64,
     pub(crate) work: Work,
     pub(crate) payload: Vec<u8>,
+    /// Not tried before: the disk did not take it.
+    pub(crate) not_before: Option<Instant>,
+}
+
+impl Parked {
+    fn may_be_tried(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+    }
 }
 
 /// How often a parked request looks whether the lease holds again: the lease gate tells nobody.
@@ -89,8 +102,11 @@ impl ParkedQueue {
             if inner.stopped {
                 return None;
             }
-            if !inner.waiting.is_empty() && admits() {
-                let first = inner.waiting.pop_front();
+            let now = Instant::now();
+            if let Some(at) = inner.waiting.iter().position(|p| p.may_be_tried(now))
+                && admits()
+            {
+                let first = inner.waiting.remove(at);
                 self.changed.notify_all();
                 return first;
             }
@@ -107,6 +123,11 @@ impl ParkedQueue {
     pub(crate) fn nudge(&self) {
         drop(self.lock());
         self.changed.notify_all();
+    }
+
+    /// True while some entry waits because the disk did not take it.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.lock().waiting.iter().any(|p| p.not_before.is_some())
     }
 
     pub(crate) fn stop(&self) {
@@ -128,7 +149,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn entry(unique: u64) -> Parked {
-        Parked { unique, work: Work::Written { len: 0 }, payload: Vec::new() }
+        Parked { unique, work: Work::Written { len: 0 }, payload: Vec::new(), not_before: None }
     }
 
     #[test]

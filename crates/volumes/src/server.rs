@@ -18,12 +18,16 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reader threads of a volume unless said otherwise.
 pub const READERS: usize = 4;
+
+/// A write that the disk under the image does not take (full, read-only, failing) waits and is
+/// tried again this often: no error reaches the workload, and it goes on when there is room.
+const DISK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a volume cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +111,8 @@ struct Shared {
     engine: Engine,
     parked: ParkedQueue,
     counters: Counters,
+    /// Errno of the last write if the disk did not take it, else 0.
+    disk: AtomicI32,
 }
 
 /// One served volume. Dropping it stops it; the mount stays and its requests wait in the kernel
@@ -152,6 +158,7 @@ impl VolumeServer {
             engine: Engine::new(image, Gate::new(readers + 1, clock, lease)),
             parked: ParkedQueue::new(usize::from(MAX_BACKGROUND)),
             counters: Counters::default(),
+            disk: AtomicI32::new(0),
         });
         // Everything that may fail comes first: no reader starts before the RESEND.
         let mut parts = Vec::new();
@@ -206,6 +213,14 @@ impl VolumeServer {
     /// The connection was unmounted or aborted: nothing comes any more.
     pub fn has_ended(&self) -> bool {
         self.shared.ended.load(Ordering::SeqCst)
+    }
+
+    /// Why writes wait for the disk under the image; `None` while it takes them.
+    pub fn disk_fault(&self) -> Option<std::io::Error> {
+        match self.shared.disk.load(Ordering::SeqCst) {
+            0 => None,
+            errno => Some(std::io::Error::from_raw_os_error(errno)),
+        }
     }
 
     /// Size of the volume in bytes.
@@ -304,8 +319,15 @@ impl Shared {
             // The copy stays whole: an attempt encrypts in place and may have to be repeated.
             buffers.areas().0[..parked.payload.len()].copy_from_slice(&parked.payload);
             if let Some(rest) = self.attempt(thread, &mut buffers, parked.unique, parked.work) {
+                if let Work::Sealed { len, .. } = rest {
+                    parked.payload.copy_from_slice(&buffers.areas().0[..len]);
+                }
                 parked.work = rest;
+                parked.not_before = self.not_before();
                 self.parked.put_back(parked);
+            } else if parked.not_before.is_some() && !self.parked.waits_for_disk() {
+                // The last of them: others may have found room before.
+                self.disk_said(Ok(()));
             }
         }
     }
@@ -366,10 +388,32 @@ impl Shared {
     fn serve_data(&self, thread: usize, buffers: &mut Buffers, unique: u64, work: Work) {
         if let Some(rest) = self.attempt(thread, buffers, unique, work) {
             let payload = match rest {
-                Work::Write { len, .. } => buffers.areas().0[..len].to_vec(),
+                Work::Write { len, .. } | Work::Sealed { len, .. } => {
+                    buffers.areas().0[..len].to_vec()
+                }
                 _ => Vec::new(),
             };
-            self.parked.push(Parked { unique, work: rest, payload });
+            let not_before = self.not_before();
+            self.parked.push(Parked { unique, work: rest, payload, not_before });
+        }
+    }
+
+    /// When what has to wait is tried again: by the gate alone, unless the disk is in the way.
+    fn not_before(&self) -> Option<Instant> {
+        (self.disk.load(Ordering::SeqCst) != 0).then(|| Instant::now() + DISK_AGAIN)
+    }
+
+    /// Takes note of whether the disk took a write.
+    fn disk_said(&self, taken: Result<(), Errno>) {
+        let now = taken.map_or_else(Errno::raw_os_error, |()| 0);
+        let before = self.disk.swap(now, Ordering::SeqCst);
+        let image = self.engine.image.path().display();
+        match taken {
+            Err(error) if before != now => {
+                tracing::error!(%image, %error, "the disk does not take a write; it waits");
+            }
+            Ok(()) if before != 0 => tracing::info!(%image, "the disk takes writes again"),
+            _ => {}
         }
     }
 
@@ -394,14 +438,32 @@ impl Shared {
                     count(&self.counters.read_bytes, plain.len() as u64);
                 }
                 Err(Failed::NotAdmitted) => return Some(work),
-                Err(Failed::Errno(e)) => self.reply(unique, Err(e)),
+                Err(Failed::Errno(e) | Failed::Disk(e)) => self.reply(unique, Err(e)),
             },
             Work::Write { offset, len } => {
                 match self.engine.write(thread, offset, &mut payload[..len], area) {
                     Ok(()) => return self.acknowledge(thread, unique, len),
                     Err(Failed::NotAdmitted) => return Some(work),
                     Err(Failed::Errno(e)) => self.reply(unique, Err(e)),
+                    Err(Failed::Disk(e)) if !may_pass(e) => self.reply(unique, Err(e)),
+                    Err(Failed::Disk(e)) => {
+                        self.disk_said(Err(e));
+                        let sealed = Engine::is_whole(offset, len);
+                        return Some(if sealed { Work::Sealed { offset, len } } else { work });
+                    }
                 }
+            }
+            Work::Sealed { offset, len } => {
+                match self.engine.write_sealed(offset, &payload[..len]) {
+                    Ok(()) => return self.acknowledge(thread, unique, len),
+                    Err(Failed::Disk(e)) if may_pass(e) => self.disk_said(Err(e)),
+                    Err(Failed::Errno(e) | Failed::Disk(e)) => {
+                        self.reply(unique, Err(e));
+                        return None;
+                    }
+                    Err(Failed::NotAdmitted) => {}
+                }
+                return Some(work);
             }
             Work::Written { len } => return self.acknowledge(thread, unique, len),
             Work::Punch { offset, len } => match self.engine.punch(thread, offset, len, area) {
@@ -411,6 +473,11 @@ impl Shared {
                 }
                 Err(Failed::NotAdmitted) => return Some(work),
                 Err(Failed::Errno(e)) => self.reply(unique, Err(e)),
+                Err(Failed::Disk(e)) if !may_pass(e) => self.reply(unique, Err(e)),
+                Err(Failed::Disk(e)) => {
+                    self.disk_said(Err(e));
+                    return Some(work);
+                }
             },
         }
         None
@@ -428,6 +495,11 @@ impl Shared {
             Err(_) => Some(Work::Written { len }),
         }
     }
+}
+
+/// A disk that is full, over quota, read-only or failing may be mended; anything else is answered.
+fn may_pass(error: Errno) -> bool {
+    matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO)
 }
 
 /// What a FALLOCATE asks for: a hole, or nothing (space is never reserved).

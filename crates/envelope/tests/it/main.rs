@@ -1,5 +1,7 @@
 //! The LUKS2 header before the stock tool.
 
+mod vectors;
+
 use keystead_envelope::luks2::{Holes, Token, format, payload_offset};
 use keystead_envelope::memory::DataKey;
 use keystead_envelope::xts::XtsKey;

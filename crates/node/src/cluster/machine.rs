@@ -22,6 +22,8 @@ const ZEROIZE: Duration = Duration::from_secs(10);
 const STALLED: Duration = Duration::from_secs(3);
 /// Between two tries of a step, between two looks at the workload, between two thaws that failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at a workload that is starting.
+const LOOK: Duration = Duration::from_millis(250);
 const THAW_AGAIN: Duration = Duration::from_millis(400);
 
 /// What the keeper last said.
@@ -76,15 +78,25 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fence {
     Open,
-    /// `held`: processes and file systems are frozen (an adopted cluster's are not yet); `keys`:
-    /// the gate closed by time alone and its keys are still there.
+    /// `keys`: the gate closed by time alone, or a thaw failed: keys may still be there.
     Frozen {
         since: Boot,
-        held: bool,
+        held: Held,
         keys: bool,
         stalled: bool,
         retry: Boot,
     },
+}
+
+/// What of the freeze the holder has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// Adopted: its requests wait at closed gates, nothing is frozen yet.
+    Gates,
+    /// Processes and file systems are frozen.
+    Whole,
+    /// Refused, failed in part, or undone in part by a thaw that failed: asked for again then.
+    Owed { again: Boot },
 }
 
 /// Something happened.
@@ -94,8 +106,11 @@ pub(crate) enum Event {
     Look,
     /// A step ended; `ended` tells of a workload process that ended by itself.
     Done { run: u64, step: Step, good: bool, ended: bool },
-    /// The freeze is done; `late`: FIFREEZE missed its deadline.
-    FreezeDone { late: bool },
+    /// The freeze was asked for; `good`: everything is frozen or FIFREEZE is under way; `late`:
+    /// FIFREEZE missed its deadline.
+    FreezeDone { good: bool, late: bool },
+    /// The eviction left nothing, or something.
+    EvictDone { good: bool },
     /// The thaw worked, or not.
     ThawDone { good: bool },
 }
@@ -124,6 +139,10 @@ pub(crate) struct Machine {
     pub(crate) fence: Fence,
     pub(crate) run: u64,
     busy: Option<Step>,
+    /// An attach was begun: gates may be open and disks mounted, whether it came to its end or not.
+    touched: bool,
+    /// An eviction that left something is repeated then.
+    evict_again: Option<Boot>,
     not_before: Boot,
     lapsed_until: Option<Boot>,
     /// The end of the last lease that lived; one made anew begins unproved.
@@ -138,6 +157,8 @@ impl Machine {
             fence: Fence::Open,
             run: 0,
             busy: None,
+            touched: false,
+            evict_again: None,
             not_before: Boot::since_boot(Duration::ZERO),
             lapsed_until: None,
             lived_until: None,
@@ -147,18 +168,22 @@ impl Machine {
     /// A cluster that a former process of this node left with the holder: its gates are closed, so
     /// it is fenced until the lease lives.
     pub(crate) fn adopted(stage: Stage, held: bool, now: Boot) -> Self {
+        let held = if held { Held::Whole } else { Held::Gates };
         let fence = Fence::Frozen { since: now, held, keys: false, stalled: false, retry: now };
-        Self { stage, fence, ..Self::down() }
+        Self { stage, fence, touched: true, ..Self::down() }
     }
 
-    /// True when volumes are with the holder.
-    pub(crate) fn attached(&self) -> bool {
-        self.stage >= Stage::Attached || self.busy == Some(Step::Attach)
+    /// True when volumes may be with the holder, or keys behind open gates.
+    fn attached(&self) -> bool {
+        self.touched
     }
 
     /// When the frozen workload is taken out of memory.
     pub(crate) fn evict_at(&self, facts: &Facts, lease: &LeaseView) -> Option<Boot> {
-        let Fence::Frozen { since, stalled, held: true, .. } = self.fence else { return None };
+        let Fence::Frozen { since, stalled, held, .. } = self.fence else { return None };
+        if held == Held::Gates {
+            return None;
+        }
         let after = if stalled {
             STALLED.min(facts.evict_after)
         } else if lease.word == LeaseWord::Dead || lease.cause == Some(Cause::KeyDeleted) {
@@ -184,10 +209,14 @@ impl Machine {
             Event::Look => {}
             Event::Done { run, .. } if run != self.run => {}
             Event::Done { step, good, ended, .. } => self.done(now, step, good, ended),
-            Event::FreezeDone { late } => {
+            Event::FreezeDone { good, late } => {
                 if let Fence::Frozen { held, stalled, .. } = &mut self.fence {
-                    (*held, *stalled) = (true, late);
+                    let owed = Held::Owed { again: now.plus(AGAIN) };
+                    (*held, *stalled) = (if good { Held::Whole } else { owed }, late);
                 }
+            }
+            Event::EvictDone { good } => {
+                self.evict_again = (!good).then(|| now.plus(AGAIN));
             }
             Event::ThawDone { good: true } => {
                 self.fence = Fence::Open;
@@ -195,8 +224,10 @@ impl Machine {
                 self.not_before = now;
             }
             Event::ThawDone { good: false } => {
-                if let Fence::Frozen { retry, keys, .. } = &mut self.fence {
-                    // Some gate may be open by now.
+                if let Fence::Frozen { since, held, retry, keys, .. } = &mut self.fence {
+                    // Some gate may be open by now, and some of it thawed. It is asked for while
+                    // the lease lives only: what comes next is another outage.
+                    (*since, *held) = (now, Held::Owed { again: now });
                     (*retry, *keys) = (now.plus(THAW_AGAIN), true);
                 }
             }
@@ -206,8 +237,13 @@ impl Machine {
 
     fn done(&mut self, now: Boot, step: Step, good: bool, ended: bool) {
         self.busy = None;
-        self.not_before =
-            now.plus(if good && step != Step::Check { Duration::ZERO } else { AGAIN });
+        let pause = match (step, good) {
+            // Starting: looked at often, so that it is not down longer than it takes.
+            (Step::Check, false) if !ended && self.stage == Stage::Started => LOOK,
+            (Step::Check, _) | (_, false) => AGAIN,
+            (_, true) => Duration::ZERO,
+        };
+        self.not_before = now.plus(pause);
         self.stage = match (step, good) {
             (Step::Format, true) => Stage::Formatted,
             (Step::Attach, true) => Stage::Attached,
@@ -221,6 +257,9 @@ impl Machine {
     }
 
     fn look(&mut self, now: Boot, lease: &LeaseView, facts: &Facts) -> Vec<Action> {
+        if let Some(at) = self.evict_again {
+            return if now >= at { vec![Action::Evict] } else { Vec::new() };
+        }
         match self.fence {
             Fence::Open if self.attached() => match self.freeze(now, lease) {
                 Some(action) => vec![action],
@@ -246,8 +285,8 @@ impl Machine {
             LeaseWord::None | LeaseWord::Unproved => false,
         };
         self.lapsed_until = Some(lease.until.unwrap_or(now));
-        self.fence =
-            Fence::Frozen { since: now, held: false, keys: !zeroize, stalled: false, retry: now };
+        let held = Held::Owed { again: now.plus(AGAIN) };
+        self.fence = Fence::Frozen { since: now, held, keys: !zeroize, stalled: false, retry: now };
         Some(Action::Freeze { zeroize })
     }
 
@@ -270,11 +309,20 @@ impl Machine {
             return vec![Action::Evict];
         }
         let refused = matches!(lease.word, LeaseWord::Frozen | LeaseWord::Dead);
-        // Adopted: parked at closed gates only, until its lease is known or silence has lasted.
-        let silent = now >= since.plus(facts.silence);
-        if !*held && (refused || silent) {
-            (*since, *held, *keys) = (now, true, false);
-            return vec![Action::Freeze { zeroize: true }];
+        match *held {
+            Held::Whole => {}
+            // Until its lease is known, or silence has lasted.
+            Held::Gates if refused || now >= since.plus(facts.silence) => {
+                (*since, *held, *keys) = (now, Held::Owed { again: now.plus(AGAIN) }, false);
+                return vec![Action::Freeze { zeroize: true }];
+            }
+            Held::Owed { again } if now >= again => {
+                *held = Held::Owed { again: now.plus(AGAIN) };
+                let zeroize = refused || !*keys;
+                *keys = !zeroize;
+                return vec![Action::Freeze { zeroize }];
+            }
+            Held::Gates | Held::Owed { .. } => {}
         }
         let silent_for_long = until.is_some_and(|until| now >= until.plus(ZEROIZE));
         if *keys && (refused || silent_for_long) {
@@ -299,6 +347,7 @@ impl Machine {
             Stage::Started | Stage::Ready => Step::Check,
         };
         self.busy = Some(step);
+        self.touched |= step == Step::Attach;
         vec![Action::Start { run: self.run, step }]
     }
 }

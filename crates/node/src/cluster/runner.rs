@@ -17,6 +17,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// The holder: processes and file systems of this cluster.
 pub(crate) trait Host: Send + Sync + 'static {
     /// Freezes the processes, then the file systems; `Ok(true)` when FIFREEZE missed the deadline.
+    /// An error: something is not frozen, and it is to be asked for again.
     fn freeze(&self, deadline: Duration) -> Result<bool, String>;
     /// Thaws both; harmless when nothing is frozen.
     fn thaw(&self) -> Result<(), String>;
@@ -171,7 +172,8 @@ impl Runner {
                         self.gates.close();
                     }
                     // A holder that does not answer is no reason to evict in three seconds.
-                    follow = Some(Event::FreezeDone { late: frozen.unwrap_or(false) });
+                    let (good, late) = (frozen.is_ok(), frozen.unwrap_or(false));
+                    follow = Some(Event::FreezeDone { good, late });
                 }
                 Action::Zeroize => self.gates.close(),
                 Action::Thaw => {
@@ -183,11 +185,14 @@ impl Runner {
                     self.inbox.with(|l| l.message = done.err());
                 }
                 Action::Evict => {
-                    if let Err(error) = self.host.evict() {
+                    let evicted = self.host.evict();
+                    if let Err(error) = &evicted {
                         tracing::error!(%error, "eviction");
                     }
                     self.gates.close();
                     self.gates.drop_servers();
+                    follow = Some(Event::EvictDone { good: evicted.is_ok() });
+                    self.inbox.with(|l| l.message = evicted.err());
                 }
             }
         }

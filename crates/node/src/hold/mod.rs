@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The orderly end may take this long, then what is left is evicted.
-const END: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(8);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// What hold is told.

@@ -1,7 +1,7 @@
 //! The holder, as one cluster's thread sees it.
 
 use crate::cluster::runner::Host;
-use crate::host::{FaultKind, Holder, HostError};
+use crate::host::{FaultKind, Fifreeze, Holder, HostError};
 use keystead_types::ClusterId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,19 @@ impl Host for Held {
         match self.holder.freeze(&self.cluster, deadline) {
             Ok(report) => {
                 let (processes_ms, late) = (report.frozen_ms, report.late());
+                let failed = report.volumes.iter().find_map(|(volume, f)| match f {
+                    Fifreeze::Failed(why) => Some(format!("FIFREEZE of {volume}: {why}")),
+                    Fifreeze::Done(_) | Fifreeze::Late => None,
+                });
+                match failed {
+                    // Evicted in three seconds, whatever else is amiss.
+                    _ if late => {}
+                    Some(why) => return Err(why),
+                    None if processes_ms.is_none() => {
+                        return Err("the processes are not frozen yet".to_owned());
+                    }
+                    None => {}
+                }
                 tracing::info!(cluster = %self.cluster, processes_ms, late, "frozen");
                 Ok(late)
             }

@@ -5,7 +5,7 @@ mod keys;
 mod lease;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod volumes;
 
 use crate::cluster::machine::{Machine, Stage};

@@ -10,7 +10,7 @@ use crate::fleet::Desired;
 use crate::host::{Attach, ExitReport, ProcessSpec, mount_point};
 use crate::time::SystemClock;
 use crate::workload::{Values, password_process, port};
-use keystead_types::{Clock, ClusterAssignment, Process};
+use keystead_types::{Clock, ClusterAssignment, Process, VolumeId};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,10 +99,7 @@ impl Work {
         owner: &str,
     ) -> Result<(), StepFailed> {
         let id = &volume.volume;
-        // A volume that has once carried a file system is never made anew: a blank one is a loss
-        // to be told, not an empty cluster.
-        let mark = self.volumes.image(id).with_extension("formatted");
-        let format = !mark.exists();
+        let format = !self.mark(id).exists();
         let disk = Attach { disk: volume.disk.clone(), format, owner: owner.to_owned() };
         let attached = self
             .shared
@@ -111,11 +108,22 @@ impl Work {
             .map_err(|e| failed(format!("{id}: {e}")))?;
         tracing::info!(volume = %id, formatted = attached.formatted,
             dirty_limit = attached.dirty_limit, "attached");
-        if format {
-            disk::replace(&mark, &SystemClock.wall_ms())
-                .map_err(|e| failed(format!("{id}: its mark: {e}")))?;
+        self.set_mark(id)
+    }
+
+    /// A volume that has once carried a file system is never made anew: a blank one is a loss to
+    /// be told, not an empty cluster.
+    fn mark(&self, volume: &VolumeId) -> PathBuf {
+        self.volumes.image(volume).with_extension("formatted")
+    }
+
+    fn set_mark(&self, volume: &VolumeId) -> Result<(), StepFailed> {
+        let mark = self.mark(volume);
+        if mark.exists() {
+            return Ok(());
         }
-        Ok(())
+        disk::replace(&mark, &SystemClock.wall_ms())
+            .map_err(|e| failed(format!("{volume}: its mark: {e}")))
     }
 
     /// Made once on the encrypted disk, read from there after a restart.
@@ -202,6 +210,9 @@ impl Work {
     }
 
     fn check(&self, wanted: &ClusterAssignment) -> Result<(), StepFailed> {
+        if let Some(why) = self.volumes.disk_fault() {
+            return Err(failed(why));
+        }
         let running =
             self.shared.holder.processes(&wanted.cluster).map_err(|e| failed(e.to_string()))?;
         for process in &wanted.template.processes {
@@ -212,6 +223,10 @@ impl Work {
                 None => format!("{} does not run", process.name),
             };
             return Err(StepFailed { message: what, ended: true });
+        }
+        if !self.known(|k| k.settled) {
+            // An attach may have come to its end after the node that asked for it had died.
+            wanted.volumes.iter().try_for_each(|v| self.set_mark(&v.volume))?;
         }
         // An adopted cluster's are not known yet.
         self.port(wanted)?;

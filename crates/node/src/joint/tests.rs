@@ -74,7 +74,7 @@ fn process(name: &str, script: &str) -> Process {
 }
 
 /// A cluster with one volume whose wrapped key is recorded, and its grant.
-pub(super) fn wanted(data: &Path, size_bytes: u64) -> ClusterAssignment {
+pub(crate) fn wanted(data: &Path, size_bytes: u64) -> ClusterAssignment {
     let id = uuid::Uuid::now_v7;
     let (cluster, volume) = (ClusterId::from_uuid(id()), VolumeId::from_uuid(id()));
     let account: AccountId = "444455556666".parse().expect("an account");
@@ -321,6 +321,10 @@ fn an_encrypted_cluster_comes_up_freezes_thaws_is_evicted_adopted_and_detached()
     let pid = rig.held().expect("held").processes[0].pid;
     node.fleet.stop();
     drop(node);
+    // As if it had been killed while the disk was being made.
+    let image = rig.folder.path().join(format!("node/volumes/{}.img", wanted.volumes[0].volume));
+    let mark = image.with_extension("formatted");
+    std::fs::remove_file(&mark).expect("marked");
     let node = Node::start(&rig, &fake, &wanted);
     assert_eq!(node.reaches(WorkloadWord::Frozen).workload.endpoint, None);
     node.proved();
@@ -328,8 +332,9 @@ fn an_encrypted_cluster_comes_up_freezes_thaws_is_evicted_adopted_and_detached()
     assert_eq!(adopted.workload.endpoint, Some(endpoint));
     assert_eq!(rig.held().expect("held").processes[0].pid, pid);
 
+    assert!(mark.exists(), "a disk that carries a file system is never made anew");
+
     // A foreign image is never opened.
-    let image = rig.folder.path().join(format!("node/volumes/{}.img", wanted.volumes[0].volume));
     node.say(Said::Refused { at: boot(), cause: Cause::KeyDeleted });
     node.reaches(WorkloadWord::Stopped);
     let aside = image.with_extension("kept");

@@ -120,6 +120,15 @@ impl Volumes {
         self.lock().servers.values().all(|s| s.is_open())
     }
 
+    /// Which disk under an image does not take writes. They wait, and go on when it does.
+    pub(super) fn disk_fault(&self) -> Option<String> {
+        let inner = self.lock();
+        inner.servers.iter().find_map(|(id, server)| {
+            let why = server.disk_fault()?;
+            Some(format!("the disk under {id} takes no writes ({why}): they wait until it does"))
+        })
+    }
+
     /// A step's way to open: refused once the cluster's thread has closed the gates.
     pub(super) fn open_in_step(&self, generation: u64) -> Result<(), String> {
         let closes = {

@@ -77,7 +77,8 @@ struct Keeper {
     diagnoses: JoinSet<(ClusterId, Boot, Diagnosis)>,
     high: HighWater,
     heads: Heads,
-    rolled_back: bool,
+    /// None before the first answer of the watch: until then nobody can tell.
+    rolled_back: Option<bool>,
     version: u64,
 }
 
@@ -95,7 +96,7 @@ pub(crate) async fn run(parts: Parts) -> std::io::Result<()> {
         diagnoses: JoinSet::new(),
         high,
         heads,
-        rolled_back: false,
+        rolled_back: None,
         version: 0,
     };
     let mut ticks = tokio::time::interval(TICK);
@@ -106,7 +107,11 @@ pub(crate) async fn run(parts: Parts) -> std::io::Result<()> {
         tokio::select! {
             biased;
             Some(Ok(round)) = keeper.rounds.join_next() => keeper.on_round(round),
-            Some(answer) = answers.recv() => keeper.on_watch(&answer),
+            answer = answers.recv() => match answer {
+                Some(answer) => keeper.on_watch(&answer),
+                // Nothing renews any more, and no change is heard of.
+                None => return Err(std::io::Error::other("the watch ended")),
+            },
             Some(Ok((cluster, at, found))) = keeper.diagnoses.join_next() => {
                 keeper.on_diagnosis(&cluster, at, found);
             }
@@ -197,7 +202,7 @@ impl Keeper {
         }
         // What cannot be remembered is not believed: the leases run out instead.
         match self.high.continues(&said.epoch, said.sequence) {
-            Ok(continues) => self.rolled_back = !continues,
+            Ok(continues) => self.rolled_back = Some(!continues),
             Err(error) => {
                 tracing::warn!(%error, "the sequence cannot be kept; not renewed");
                 return;
@@ -205,7 +210,7 @@ impl Keeper {
         }
         for entry in self.entries.values_mut() {
             let key = entry.subject.key.to_string();
-            if self.rolled_back {
+            if self.rolled_back == Some(true) {
                 entry.lease.on(Said::Refused { at: now, cause: Cause::KeyStoreRolledBack });
                 entry.diagnosis = None;
             } else if said.named.contains(&key) {
@@ -244,7 +249,8 @@ impl Keeper {
         }
         let now = boot();
         match verdict(&round.parts) {
-            Ok(()) if self.rolled_back => {}
+            // The watch's first answer names every key, so that a proof follows it at once.
+            Ok(()) if self.rolled_back != Some(false) => {}
             Ok(()) => {
                 entry.last_ok = entry.last_ok.max(Some(round.sent));
                 entry.lease.on(Said::ProofOk { sent: round.sent });
@@ -281,7 +287,7 @@ impl Keeper {
 
     fn on_diagnosis(&mut self, cluster: &ClusterId, at: Boot, found: Diagnosis) {
         let Some(entry) = self.entries.get_mut(cluster) else { return };
-        if entry.last_ok.is_some_and(|ok| ok > at) || self.rolled_back {
+        if entry.last_ok.is_some_and(|ok| ok > at) || self.rolled_back == Some(true) {
             return;
         }
         entry.deletion_date_ms = found.deletion_date_ms.or(entry.deletion_date_ms);

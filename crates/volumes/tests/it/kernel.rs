@@ -220,3 +220,54 @@ fn a_successor_parks_again_what_waited_and_the_lease_alone_lets_it_go_on() {
     }
     rig.finish();
 }
+
+#[test]
+fn a_full_disk_makes_writes_wait_and_nothing_is_lost_when_there_is_room() {
+    if !inside("kernel::a_full_disk_makes_writes_wait_and_nothing_is_lost_when_there_is_room") {
+        return;
+    }
+    let mut rig = Rig::new(8 * MIB);
+    let small = rig.dir.path().join("small");
+    fs::create_dir(&small).expect("a folder");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "kst"]).arg(&small));
+    rig.image = small.join("image");
+    keystead_volumes::Image::create(&rig.image, 8 * MIB, b"no header").expect("an image");
+    rig.serve();
+    let text: Vec<u8> = (0..4 * MIB).map(|i| (i / 7 % 251) as u8 | 1).collect();
+    let writes = [(0, text.clone()), (5 * MIB + 1_000, text[..10_000].to_vec())];
+    let writers: Vec<_> = writes
+        .iter()
+        .cloned()
+        .map(|(at, bytes)| {
+            let path = rig.file.clone();
+            std::thread::spawn(move || {
+                let file = fs::OpenOptions::new().write(true).open(path)?;
+                file.write_all_at(&bytes, at)?;
+                file.sync_all()
+            })
+        })
+        .collect();
+    let full = Some(rustix::io::Errno::NOSPC.raw_os_error());
+    let says = |rig: &Rig| rig.server().disk_fault().and_then(|e| e.raw_os_error());
+    wait_until("it says that the disk is full", || says(&rig) == full);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(!writers[0].is_finished(), "a write that the disk did not take is not answered");
+    // A freeze over it costs nothing.
+    assert!(rig.server().close_gate(Duration::from_secs(1)).drained);
+    rig.server().open_gate(crate::rig::key()).expect("opens");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((says(&rig), rig.server().stats().io_errors), (full, 0));
+    run(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small));
+    for writer in writers {
+        writer.join().expect("no panic").expect("it goes on by itself");
+    }
+    let read = read_direct(&rig.file);
+    for (at, bytes) in &writes {
+        assert!(read[*at as usize..][..bytes.len()] == bytes[..], "what was written at {at}");
+    }
+    assert_eq!(says(&rig), None);
+    assert!(absent(&rig.image, &text[..64]), "plaintext in the image");
+    sys::unmount(&rig.file).expect("unmounts");
+    rig.server.take().expect("served").stop();
+    sys::unmount(&small).expect("unmounts");
+}
