@@ -2,7 +2,7 @@
 //! made yet, and the bells that wake long polls. A report is worthless after three seconds, and it
 //! may hold the database's password: neither belongs on disk.
 
-use keystead_types::{Boot, ClusterId, ClusterStatus, NodeStatus, Region};
+use keystead_types::{Boot, ClusterId, ClusterStatus, NodeStatus, OrganizationId, Region};
 use std::{
     collections::BTreeMap,
     fmt,
@@ -13,6 +13,10 @@ use tokio::sync::{Notify, watch};
 
 /// A report is believed for so long.
 pub(crate) const FRESH: Duration = Duration::from_secs(3);
+
+/// An organization has so many long polls open at a time: each reads the store whenever a node
+/// reports, and the store answers one question after another.
+pub(crate) const WATCHES: usize = 64;
 
 /// A node's status and when it came.
 pub(crate) struct Report {
@@ -42,6 +46,7 @@ impl Report {
 pub(crate) struct Board {
     reports: Mutex<BTreeMap<Region, Arc<Report>>>,
     role_faults: Mutex<BTreeMap<ClusterId, String>>,
+    watches: Mutex<BTreeMap<OrganizationId, usize>>,
     records: watch::Sender<u64>,
     seen: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
@@ -54,6 +59,7 @@ impl Default for Board {
         Self {
             reports: Mutex::default(),
             role_faults: Mutex::default(),
+            watches: Mutex::default(),
             records: watch::Sender::new(0),
             seen: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
@@ -91,6 +97,17 @@ impl Board {
         self.seen.subscribe()
     }
 
+    /// A long poll begins, and ends with what this answers; `None` when there are too many.
+    pub(crate) fn begin_watch(self: &Arc<Self>, owner: &OrganizationId) -> Option<Watching> {
+        let mut watches = lock(&self.watches);
+        let open = watches.entry(owner.clone()).or_default();
+        if *open >= WATCHES {
+            return None;
+        }
+        *open += 1;
+        Some(Watching { board: self.clone(), owner: owner.clone() })
+    }
+
     pub(crate) fn report(&self, region: &Region) -> Option<Arc<Report>> {
         lock(&self.reports).get(region).cloned()
     }
@@ -109,5 +126,21 @@ impl Board {
             Some(text) => faults.insert(id.clone(), text),
             None => faults.remove(id),
         };
+    }
+}
+
+/// An open long poll.
+pub(crate) struct Watching {
+    board: Arc<Board>,
+    owner: OrganizationId,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut watches = lock(&self.board.watches);
+        match watches.get_mut(&self.owner) {
+            Some(open) if *open > 1 => *open -= 1,
+            _ => drop(watches.remove(&self.owner)),
+        }
     }
 }

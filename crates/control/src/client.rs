@@ -14,7 +14,7 @@ pub enum ClientError {
     #[error("{} ({})", .0.detail, .0.status)]
     Problem(Box<Problem>),
     /// Control does not answer.
-    #[error("control does not answer")]
+    #[error("{}", if .0.is_builder() { "the address of the API or the token cannot be used" } else { "control does not answer" })]
     Transport(#[from] reqwest::Error),
     /// It answered something else than its API says.
     #[error("control answered {status} with something that is not its API: {reason}")]
@@ -27,6 +27,10 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// True when the address or the token is of a form that no call can be made with.
+    pub fn is_setting(&self) -> bool {
+        matches!(self, Self::Transport(e) if e.is_builder())
+    }
     /// The problem document, when control sent one.
     pub fn problem(&self) -> Option<&Problem> {
         match self {

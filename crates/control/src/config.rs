@@ -116,6 +116,13 @@ pub(crate) fn secret_file(path: &Path) -> Result<String, ConfigError> {
     Ok(fs::read_to_string(path).map_err(read)?.trim_end().to_owned())
 }
 
+/// A bearer token. An empty one would let in whoever sends none.
+pub(crate) fn token_file(path: &Path) -> Result<String, ConfigError> {
+    let token = secret_file(path)?;
+    let one_word = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    if one_word { Ok(token) } else { Err(content(path, "expected one token, printable ASCII")) }
+}
+
 /// Reads `90s`, `15m` or `2h` as milliseconds; at most 7 days.
 pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
     let refuse = || format!("`{text}` is not a span; write it as 90s, 15m or 2h, at most 168h");
@@ -134,6 +141,24 @@ pub(crate) fn parse_span(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_one_word_of_a_private_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("token");
+        for (text, mode, good) in [
+            ("ks_a\n", 0o600, true),
+            ("ks_a\n", 0o640, false),
+            ("", 0o600, false),
+            ("\n", 0o600, false),
+            ("ks_a ks_b", 0o600, false),
+        ] {
+            fs::write(&path, text).expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+            assert_eq!(token_file(&path).is_ok(), good, "{text:?} {mode:o}");
+        }
+    }
 
     #[test]
     fn spans_are_read_or_refused() {

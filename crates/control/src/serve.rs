@@ -1,21 +1,21 @@
 //! The server: parts made, loops started, the API served until SIGTERM or SIGINT.
 
+mod listen;
+
 use crate::api::{App, Shared, router, token_hash};
 use crate::board::Board;
-use crate::config::{ConfigError, ControlConfig, parse_span, secret_file};
+use crate::config::{ConfigError, ControlConfig, parse_span, token_file};
 use crate::reconcile::Reconciler;
 use crate::roles::{Iam, RoleError};
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::templates::{TemplateError, Templates};
 use crate::time::SystemClock;
 use keystead_types::{Clock, LeaseSettings, Region, UserArn};
+use listen::Limits;
 use std::collections::BTreeMap;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// Calls under way get so long to end.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// Why control does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -88,22 +88,17 @@ pub(crate) async fn serve_until(
     tracing::info!(listen = %config.listen, regions = config.node.len(), "control serves");
     let reconciling = tokio::spawn(reconciler.run());
     let bells = board.clone();
-    let stop = async move {
+    let stopping = tokio::spawn(async move {
         stop.await;
         bells.stop();
-    };
-    let ended = board.clone();
-    let served = axum::serve(listener, router(app)).with_graceful_shutdown(stop);
-    let done = tokio::select! {
-        done = served.into_future() => done.map_err(ControlError::Serve),
-        // Connections that stay open with nothing to say are not waited for.
-        () = async { ended.stopped().await; tokio::time::sleep(GRACE).await } => Ok(()),
-    };
+    });
+    listen::run(listener, router(app), &board, Limits::find()).await;
+    stopping.abort();
     reconciling.abort();
     let _ = reconciling.await;
     sqlite.close().await;
     tracing::info!("control ends");
-    done
+    Ok(())
 }
 
 fn shared(
@@ -120,7 +115,7 @@ fn shared(
     let nodes = config
         .node
         .iter()
-        .map(|n| Ok((n.clone(), token_hash(&secret_file(&n.token_file)?))))
+        .map(|n| Ok((n.clone(), token_hash(&token_file(&n.token_file)?))))
         .collect::<Result<_, ConfigError>>()?;
     Ok(Shared {
         store: store.clone(),
@@ -129,7 +124,7 @@ fn shared(
         templates: Templates::load()?,
         provider: config.provider_account.clone(),
         evict_after_ms,
-        platform: token_hash(&secret_file(&config.platform_token)?),
+        platform: token_hash(&token_file(&config.platform_token)?),
         nodes,
     })
 }

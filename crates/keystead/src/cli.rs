@@ -1,7 +1,9 @@
 //! The command line.
 
+mod dev;
+
 use clap::{Args, Parser, Subcommand};
-use std::net::SocketAddr;
+pub(crate) use dev::{DevArgs, DevCommand, DevFolder, DevRun, DoctorArgs};
 use std::path::PathBuf;
 
 /// Data platform whose every byte depends on a key that its owner holds.
@@ -30,7 +32,7 @@ pub(crate) enum Command {
     /// Run all four roles on this machine
     Dev(DevArgs),
     /// Check what this machine lacks
-    Doctor,
+    Doctor(DoctorArgs),
     /// Clusters
     Cluster(ClusterArgs),
     /// Try a key as the cluster's tenant role
@@ -64,6 +66,15 @@ pub(crate) struct ServeArgs {
     pub(crate) supervised: bool,
 }
 
+/// What stands in a path by itself; control knows which names there are.
+fn cluster_name(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if text.is_empty() || !text.bytes().all(fits) {
+        return Err("a name is of lower-case letters, digits and hyphens".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// Where control is.
 #[derive(Debug, Args)]
 pub(crate) struct Api {
@@ -84,57 +95,6 @@ pub(crate) struct Format {
     /// Answer in JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct DevArgs {
-    #[command(subcommand)]
-    pub(crate) command: Option<DevCommand>,
-    #[command(flatten)]
-    pub(crate) run: DevRun,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DevRun {
-    #[command(flatten)]
-    pub(crate) folder: DevFolder,
-    /// Write shell exports here once every port answers
-    #[arg(long, value_name = "FILE")]
-    pub(crate) env: Option<PathBuf>,
-    /// Where control listens; port 0 picks a free one and keeps it
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7440")]
-    pub(crate) control_listen: SocketAddr,
-    /// Where KMS listens; port 0 picks a free one and keeps it
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
-    pub(crate) kms_listen: SocketAddr,
-    /// A further name, with its port, that clients call KMS by, as behind a proxy; repeatable
-    #[arg(long, value_name = "HOST:PORT")]
-    pub(crate) kms_host: Vec<String>,
-    /// How long a frozen workload stays in memory
-    #[arg(long, value_name = "SPAN", default_value = "15m")]
-    pub(crate) evict_after: String,
-    /// How keys are held in memory: secret or mlock
-    #[arg(long, value_name = "KIND", default_value = "secret", value_parser = ["secret", "mlock"])]
-    pub(crate) arena: String,
-    /// Serve although swap is on and not encrypted
-    #[arg(long)]
-    pub(crate) insecure_swap: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DevFolder {
-    /// Where everything is kept [default: ~/.local/share/keystead]
-    #[arg(long, value_name = "DIR", env = "KEYSTEAD_DATA", hide_env_values = true)]
-    pub(crate) data: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DevCommand {
-    /// Stop everything that runs over a folder
-    Stop(DevFolder),
-    /// Stop, then delete the folder
-    Clean(DevFolder),
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +136,7 @@ pub(crate) enum ClusterCommand {
     /// One cluster
     Get {
         /// Name or id
+        #[arg(value_parser = cluster_name)]
         name: String,
         #[command(flatten)]
         api: Api,
@@ -185,6 +146,7 @@ pub(crate) enum ClusterCommand {
     /// Wait for a phase
     Watch {
         /// Name or id
+        #[arg(value_parser = cluster_name)]
         name: String,
         /// Creating, AwaitingKey, Provisioning, Starting, Ready, Frozen, Dead or Unknown
         #[arg(long, value_name = "PHASE")]
@@ -200,6 +162,7 @@ pub(crate) enum ClusterCommand {
     /// Preflight, then tie the cluster to its owner's key, once and for all
     Associate {
         /// Name or id
+        #[arg(value_parser = cluster_name)]
         name: String,
         /// The key
         #[arg(long = "key-arn", required = true, value_name = "ARN")]
@@ -214,6 +177,7 @@ pub(crate) enum ClusterCommand {
 #[derive(Debug, Args)]
 pub(crate) struct PreflightArgs {
     /// Name or id of the cluster
+    #[arg(value_parser = cluster_name)]
     pub(crate) name: String,
     /// The key
     #[arg(long = "key-arn", required = true, value_name = "ARN")]
@@ -227,6 +191,7 @@ pub(crate) struct PreflightArgs {
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// Name or id of the cluster
+    #[arg(value_parser = cluster_name)]
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) api: Api,
@@ -245,6 +210,7 @@ pub(crate) enum PolicyCommand {
     /// The key policy that lets a cluster use its owner's key
     Render {
         /// Name or id of the cluster
+        #[arg(value_parser = cluster_name)]
         name: String,
         /// The key owner's account
         #[arg(
@@ -272,6 +238,7 @@ pub(crate) enum VolumeCommand {
     /// Volumes of a cluster
     List {
         /// Name or id of the cluster
+        #[arg(value_parser = cluster_name)]
         cluster: String,
         #[command(flatten)]
         api: Api,
@@ -306,16 +273,8 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// The last records of a trail
-    Tail {
-        #[command(flatten)]
-        trail: Trail,
-        /// How many
-        #[arg(short = 'n', long, default_value_t = 20)]
-        lines: usize,
-        #[command(flatten)]
-        format: Format,
-    },
+    /// The last records: of LookupEvents, or of a trail's folder
+    Tail(TailArgs),
     /// Verify a trail's chain, offline
     Verify {
         #[command(flatten)]
@@ -329,6 +288,27 @@ pub(crate) enum AuditCommand {
         #[command(flatten)]
         format: Format,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    /// Read this folder of segments, offline, and ask nobody
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Only what touched this key
+    #[arg(long, value_name = "ARN")]
+    pub(crate) key: Option<String>,
+    /// Only events of this name, as DisableKey
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) name: Option<String>,
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub(crate) lines: usize,
+    /// Region that is asked [default: the key's, $AWS_REGION or eu-central-1]
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

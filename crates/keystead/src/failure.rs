@@ -61,10 +61,23 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
                 text.push_str(&format!("  why: {cause}: {}\n", problem.title));
             }
             fix = fix.or_else(|| problem.fix.clone());
-        } else if matches!(cause.downcast_ref(), Some(ClientError::Transport(_))) {
-            fix = fix.or_else(|| {
-                Some("start it with `keystead dev`, or correct KEYSTEAD_API".to_owned())
-            });
+        }
+        let client = cause.downcast_ref::<ClientError>();
+        let word = match client {
+            Some(e) if e.is_setting() => "correct KEYSTEAD_API (--api) and KEYSTEAD_TOKEN",
+            Some(ClientError::Transport(_)) => {
+                "start it with `keystead dev`, or correct KEYSTEAD_API (--api)"
+            }
+            Some(ClientError::Shape { .. }) => {
+                "something else listens there; correct KEYSTEAD_API (--api)"
+            }
+            _ => continue,
+        };
+        fix = fix.or_else(|| Some(word.to_owned()));
+        if matches!(client, Some(ClientError::Transport(_))) {
+            // The library's layers in between tell nobody anything.
+            text.push_str(&format!("  why: {}\n", crate::commands::innermost(cause)));
+            break;
         }
     }
     if let Some(fix) = fix {

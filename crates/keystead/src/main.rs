@@ -39,7 +39,7 @@ fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
         Command::Control(cli::Role::Serve(args)) => roles::control(&args),
         Command::Hold(cli::Role::Serve(args)) => roles::hold(&args),
         Command::Dev(args) => dev::run(args),
-        Command::Doctor => doctor::run(),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => commands::block_on(commands::cluster::run(args)),
         Command::Preflight(args) => commands::block_on(commands::preflight::run(args)),
         Command::Why(args) => commands::block_on(commands::why::run(args)),

@@ -3,7 +3,7 @@
 use super::extract::{Body, Owner, Params, Segments};
 use super::problem::ApiError;
 use super::{App, POLL_MS, check_name};
-use crate::board::FRESH;
+use crate::board::{FRESH, WATCHES};
 use crate::config::parse_span;
 use crate::policy;
 use crate::store::{Cluster, Select, Volume};
@@ -118,7 +118,8 @@ pub(super) struct Watch {
     params(("cluster" = String, Path, description = "id or name"),
         ("until" = Option<Phase>, Query, description = "the phase waited for"),
         ("timeout_ms" = Option<u64>, Query, description = "at most 60000")),
-    responses((status = 200, body = ClusterView), (status = 404, body = Problem)))]
+    responses((status = 200, body = ClusterView), (status = 404, body = Problem),
+        (status = 429, body = Problem)))]
 pub(super) async fn watch(
     Owner(owner): Owner,
     State(app): State<App>,
@@ -127,6 +128,11 @@ pub(super) async fn watch(
 ) -> Result<Json<ClusterView>, ApiError> {
     let wait = Duration::from_millis(query.timeout_ms.unwrap_or(30_000).min(POLL_MS));
     let deadline = Instant::now() + wait;
+    let Some(_watching) = app.board.begin_watch(&owner.id) else {
+        let detail = format!("the organization has {WATCHES} watches open");
+        return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too-many-watches", detail)
+            .fix("end some of them, then try again"));
+    };
     let mut bell = app.board.on_anything();
     let mut first = None;
     loop {

@@ -12,6 +12,7 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// SHA-256 of a bearer token.
 pub(crate) fn token_hash(token: &str) -> TokenHash {
@@ -98,15 +99,22 @@ fn malformed(status: StatusCode, text: String) -> ApiError {
     ApiError::new(status, kind, text)
 }
 
+/// A body arrives within this, or is not waited for.
+const BODY: Duration = Duration::from_secs(10);
+
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
     async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
-        match Json::from_request(request, app).await {
-            Ok(Json(body)) => Ok(Self(body)),
-            Err(refused) => Err(malformed(refused.status(), refused.body_text())),
+        match tokio::time::timeout(BODY, Json::from_request(request, app)).await {
+            Ok(Ok(Json(body))) => Ok(Self(body)),
+            Ok(Err(refused)) => Err(malformed(refused.status(), refused.body_text())),
+            Err(_) => {
+                let detail = format!("the body did not arrive within {} s", BODY.as_secs());
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "slow-body", detail))
+            }
         }
     }
 }

@@ -108,8 +108,14 @@ pub(super) async fn status(
     for report in &status.preflights {
         let known = app.store.preflight(&report.preflight).await?;
         // A finished one is repeated until the assignment no longer names it.
-        if known.as_ref().is_some_and(|p| p.report.is_none() && p.key == report.key) {
+        let Some(known) = known.filter(|p| p.report.is_none() && p.key == report.key) else {
+            continue;
+        };
+        let cluster = app.store.cluster(&known.cluster).await?;
+        if cluster.is_some_and(|c| c.region == node.region) {
             tally.add("preflight", app.store.record_report(report, wall_ms).await?);
+        } else {
+            tally.refuse(format!("{} is no preflight of this Region", report.preflight));
         }
     }
     // Records first: who sees the new status sees what it speaks of.

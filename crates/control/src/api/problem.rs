@@ -44,7 +44,13 @@ impl ApiError {
     /// The same words whether it does not exist or belongs to somebody else.
     pub(crate) fn not_found(what: &str, named: &str) -> Self {
         let named: String = named.chars().take(80).collect();
-        Self::new(StatusCode::NOT_FOUND, "not-found", format!("no {what} `{named}` here"))
+        let refused =
+            Self::new(StatusCode::NOT_FOUND, "not-found", format!("no {what} `{named}` here"));
+        match what {
+            "cluster" => refused.fix("`keystead cluster list` shows those that are there"),
+            "volume" => refused.fix("`keystead volume list CLUSTER` shows those that are there"),
+            _ => refused,
+        }
     }
     pub(crate) fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "no valid token came with the request")
@@ -58,13 +64,17 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = said(&error), "store");
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "store-unavailable",
-            "control's own store does not answer; nothing was changed",
-        )
-        .fix("look at control's log and disk, then try again")
+        let text = said(&error);
+        tracing::error!(error = text, "store");
+        let refuse = |kind, detail| Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
+        // SQLite's own words for SQLITE_FULL.
+        if text.contains("disk is full") {
+            let detail = "the disk under control's folder is full; nothing was changed";
+            return refuse("disk-full", detail)
+                .fix("the platform team frees space; then try again");
+        }
+        refuse("store-unavailable", "control's own store does not answer; nothing was changed")
+            .fix("the platform team looks at control's log and disk; then try again")
     }
 }
 

@@ -1,5 +1,6 @@
 //! The API over the store's twin, without a network.
 
+mod abuse;
 mod sweep;
 mod walk;
 
@@ -16,6 +17,8 @@ use tower::ServiceExt;
 
 const PLATFORM: &str = "ks_platform";
 const NODE: &str = "ks_node";
+/// Of another Region's node.
+const FAR_NODE: &str = "ks_far_node";
 
 /// An API, its store and its clock.
 struct World {
@@ -34,6 +37,11 @@ fn world() -> World {
         user_arn: "arn:aws:iam::444455556666:user/keystead-node".parse().expect("a user"),
         token_file: "/unused".into(),
     };
+    let far = NodeEntry {
+        region: "eu-west-1".parse().expect("a Region"),
+        name: "node-eu-west-1".to_owned(),
+        ..node.clone()
+    };
     let app = App(Arc::new(Shared {
         store: store.clone(),
         board: Arc::new(Board::default()),
@@ -42,7 +50,7 @@ fn world() -> World {
         provider: "444455556666".parse().expect("an account"),
         evict_after_ms: 900_000,
         platform: token_hash(PLATFORM),
-        nodes: vec![(node, token_hash(NODE))],
+        nodes: vec![(node, token_hash(NODE)), (far, token_hash(FAR_NODE))],
     }));
     World { store, clock, router: router(app.clone()), app }
 }

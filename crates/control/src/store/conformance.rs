@@ -145,6 +145,10 @@ async fn bindings(store: &dyn Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+fn found_report(finished: &Preflight) -> PreflightReport {
+    finished.report.clone().map(|(report, _)| report).expect("a report")
+}
+
 async fn preflights(store: &dyn Store) -> Result<(), StoreError> {
     let owner = organization("pre");
     store.add_organization(owner.clone(), [6; 32]).await?;
@@ -183,7 +187,19 @@ async fn preflights(store: &dyn Store) -> Result<(), StoreError> {
     assert_eq!(store.pending_preflights(&region()).await?, std::slice::from_ref(&b));
     let found = store.preflight(&a.id).await?.expect("a preflight");
     assert_eq!(found.report, Some((report, 10)));
-    assert_eq!(store.preflights_of(&made.id).await?, [found, b]);
+    assert_eq!(store.preflights_of(&made.id).await?, [found.clone(), b.clone()]);
+
+    // The oldest finished ones go; what waits stays.
+    for n in 0..PREFLIGHTS_KEPT + 2 {
+        let next = new(key(1));
+        assert!(store.add_preflight(next.clone(), 2).await?);
+        let made = PreflightReport { preflight: next.id, ..found_report(&found) };
+        assert_eq!(store.record_report(&made, 20).await?, Recorded::New, "{n}");
+    }
+    assert!(!store.preflights_of(&made.id).await?.contains(&found));
+    assert!(store.preflights_of(&made.id).await?.contains(&b));
+    assert_eq!(store.preflights_of(&made.id).await?.len(), PREFLIGHTS_KEPT + 2);
+    let begun = store.generation(&region()).await? - 1;
 
     for (digest, rise) in [("one", 1), ("one", 1), ("two", 2)] {
         store.adopt_templates(digest).await?;

@@ -164,6 +164,11 @@ impl Store for MemoryStore {
             return now(false);
         }
         t.touched(&new.cluster, false);
+        let finished = |p: &&Preflight| p.cluster == new.cluster && p.report.is_some();
+        let old: Vec<_> = t.preflights.values().filter(finished).map(|p| p.id.clone()).collect();
+        for id in &old[..old.len().saturating_sub(PREFLIGHTS_KEPT)] {
+            t.preflights.remove(id);
+        }
         t.preflights.insert(new.id.clone(), new);
         now(true)
     }

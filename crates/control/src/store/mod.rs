@@ -60,6 +60,9 @@ pub enum StoreError {
 /// What a call of the store answers.
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// So many finished preflights of a cluster are kept; a new one pushes the oldest out.
+pub(crate) const PREFLIGHTS_KEPT: usize = 32;
+
 /// SHA-256 of a bearer token.
 pub(crate) type TokenHash = [u8; 32];
 
@@ -178,7 +181,8 @@ pub(crate) trait Store: Send + Sync {
     /// moved since.
     fn regrant<'a>(&'a self, id: &'a VolumeId, seen: u64) -> Answer<'a, bool>;
 
-    /// A new preflight; false when the cluster has `limit` waiting ones.
+    /// A new preflight; false when the cluster has `limit` waiting ones. Of the finished ones the
+    /// newest [`PREFLIGHTS_KEPT`] stay.
     fn add_preflight(&self, new: Preflight, limit: usize) -> Answer<'_, bool>;
     /// One, by id.
     fn preflight<'a>(&'a self, id: &'a PreflightId) -> Answer<'a, Option<Preflight>>;

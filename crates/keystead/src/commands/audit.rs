@@ -1,7 +1,9 @@
-//! `keystead audit`: reads a trail's folder, offline; asks nobody.
+//! `keystead audit`: the last records, by LookupEvents or from a folder; and a trail's chain,
+//! verified offline.
 
+use super::lookup::Wire;
 use super::{json, table};
-use crate::cli::{AuditArgs, AuditCommand, Trail};
+use crate::cli::{AuditArgs, AuditCommand, TailArgs, Trail};
 use crate::failure::Failure;
 use crate::out::say;
 use anyhow::{Context, Result};
@@ -12,10 +14,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Which records are wanted.
+pub(crate) struct Filter {
+    pub(crate) key: Option<String>,
+    pub(crate) name: Option<String>,
+}
+
+impl Filter {
+    pub(crate) fn fits(&self, record: &Value) -> bool {
+        let named = self.name.as_ref().is_none_or(|n| record["eventName"] == n.as_str());
+        let touches = |key: &String| {
+            let resources = record["resources"].as_array().into_iter().flatten();
+            resources.into_iter().any(|r| r["ARN"] == key.as_str())
+        };
+        named && self.key.as_ref().is_none_or(touches)
+    }
+}
+
 /// Runs it.
 pub(crate) fn run(args: AuditArgs) -> Result<ExitCode> {
     match args.command {
-        AuditCommand::Tail { trail, lines, format } => tail(&folder(&trail)?, lines, format.json),
+        AuditCommand::Tail(args) => tail(args),
         AuditCommand::Verify { trail, heads, public_key, format } => {
             verify(&folder(&trail)?, &heads, public_key.as_deref(), format.json)
         }
@@ -48,22 +67,21 @@ fn segments(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn tail(folder: &Path, lines: usize, as_json: bool) -> Result<ExitCode> {
-    let mut last: VecDeque<Value> = VecDeque::with_capacity(lines.min(10_000) + 1);
-    for file in segments(folder)?.iter().rev() {
-        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-        for line in text.lines().rev() {
-            // An unfinished last line is being written: it is not a record yet.
-            let Ok(record) = serde_json::from_str(line) else { continue };
-            if last.len() < lines {
-                last.push_front(record);
-            }
-        }
-        if last.len() >= lines {
-            break;
-        }
-    }
-    if as_json {
+fn tail(args: TailArgs) -> Result<ExitCode> {
+    let TailArgs { dir, key, name, lines, region, format } = args;
+    let env = |name: &str| std::env::var(name).ok();
+    let region = region
+        .or_else(|| key.as_ref().and_then(|k| k.split(':').nth(3).map(str::to_owned)))
+        .or_else(|| env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")))
+        .filter(|r| !r.is_empty())
+        .unwrap_or_else(|| crate::dev::REGION.to_owned());
+    let filter = Filter { key, name };
+    let wire = if dir.is_none() { Wire::find(env) } else { None };
+    let last = match wire {
+        Some(wire) => super::on_runtime(wire.newest(&region, &filter, lines))?,
+        None => newest(&folder(&Trail { dir })?, &filter, lines)?,
+    };
+    if format.json {
         json(&last)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -71,16 +89,43 @@ fn tail(folder: &Path, lines: usize, as_json: bool) -> Result<ExitCode> {
         |r: &Value, at: &str| r.pointer(at).and_then(Value::as_str).unwrap_or("-").to_owned();
     let rows = last.iter().map(|r| {
         [
-            r["sequence"].to_string(),
             word(r, "/eventTime"),
             word(r, "/eventName"),
-            word(r, "/userIdentity/arn"),
+            who(r),
             word(r, "/errorCode"),
             word(r, "/requestID"),
         ]
     });
-    table(["SEQUENCE", "TIME", "EVENT", "WHO", "ERROR", "REQUEST"], rows.collect());
+    table(["TIME", "EVENT", "WHO", "ERROR", "REQUEST"], rows.collect());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The caller. Another account's has no ARN in the owner's trail, only the account.
+fn who(record: &Value) -> String {
+    let who = &record["userIdentity"];
+    let arn = who["arn"].as_str().map(str::to_owned);
+    let account = || who["accountId"].as_str().map(|a| format!("account {a}"));
+    arn.or_else(account).or_else(|| who["type"].as_str().map(str::to_owned)).unwrap_or("-".into())
+}
+
+/// The folder's newest records that fit, oldest first.
+fn newest(folder: &Path, filter: &Filter, lines: usize) -> Result<VecDeque<Value>> {
+    let mut last: VecDeque<Value> = VecDeque::new();
+    for file in segments(folder)?.iter().rev() {
+        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        for line in text.lines().rev() {
+            if last.len() >= lines {
+                return Ok(last);
+            }
+            // An unfinished last line is being written: it is not a record yet. A closing line
+            // of a segment is none either.
+            let Ok(record) = serde_json::from_str::<Value>(line) else { continue };
+            if record["eventName"].is_string() && filter.fits(&record) {
+                last.push_front(record);
+            }
+        }
+    }
+    Ok(last)
 }
 
 fn verify(
@@ -152,6 +197,7 @@ fn pascal(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn both_spellings_of_a_head_are_read() {
@@ -160,6 +206,28 @@ mod tests {
         let (heads, strange) = parse_heads(&pascal(&format!("{node}\n{wire}\n")));
         assert_eq!(strange, 0);
         assert_eq!(heads.iter().map(|h| h.sequence).collect::<Vec<_>>(), [7, 8]);
+    }
+
+    #[test]
+    fn the_folders_last_records_are_found_by_key_and_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let line = |n: usize, name: &str, key: &str| {
+            json!({"sequence": n, "eventName": name, "resources": [{"ARN": key}]}).to_string()
+        };
+        let old = [line(1, "DisableKey", "a"), line(2, "Decrypt", "a")].join("\n");
+        let new = [line(3, "Decrypt", "b"), line(4, "EnableKey", "a")].join("\n");
+        fs::write(dir.path().join("1.jsonl"), old + "\n").expect("written");
+        fs::write(dir.path().join("2.jsonl"), new + "\n{\"half").expect("written");
+        let found = |key: Option<&str>, name: Option<&str>, lines| {
+            let filter = Filter { key: key.map(str::to_owned), name: name.map(str::to_owned) };
+            let last = newest(dir.path(), &filter, lines).expect("read");
+            last.iter().filter_map(|r| r["sequence"].as_u64()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(None, None, 9), [1, 2, 3, 4]);
+        assert_eq!(found(None, None, 3), [2, 3, 4]);
+        assert_eq!(found(Some("a"), None, 9), [1, 2, 4]);
+        assert_eq!(found(Some("a"), Some("Decrypt"), 9), [2]);
+        assert_eq!(found(None, None, 0), [0; 0]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `keystead cluster`.
 
+use super::progress::Progress;
 use super::{client, json, or_dash, preflight, table};
 use crate::cli::{ClusterArgs, ClusterCommand};
 use crate::failure::Failure;
 use crate::out::say;
 use anyhow::Result;
-use keystead_control::client::Client;
+use keystead_control::client::{Client, ClientError};
 use keystead_control::wire::{ClusterView, CreateCluster, Phase};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -15,7 +16,9 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<ExitCode> {
     match args.command {
         ClusterCommand::Create { name, region, encryption, template, evict_after, api, format } => {
             let region = region.parse().map_err(|e| {
-                Failure::new(format!("`{region}` is no Region")).why(format!("{e}"))
+                Failure::new(format!("`{region}` is no Region"))
+                    .why(format!("{e}"))
+                    .fix("write it as eu-central-1")
             })?;
             let body = CreateCluster { name, region, encryption, template, evict_after };
             show(&client(&api)?.create_cluster(&body).await?, format.json)?;
@@ -44,17 +47,32 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+const ROUND: Duration = Duration::from_secs(1);
+/// Control that does not answer is asked again after this: it may be starting again.
+const AGAIN: Duration = Duration::from_millis(250);
+
 async fn watch(client: &Client, name: &str, until: Phase, limit: Duration) -> Result<ClusterView> {
     let begun = Instant::now();
+    let progress = Progress::start();
+    let mut last = "control is asked".to_owned();
     loop {
+        progress.say(&format!("{name}: waiting for {until}; {last}"));
         let left = limit.saturating_sub(begun.elapsed());
-        let view = client.watch(name, Some(until), left.min(Duration::from_secs(30))).await?;
-        if view.phase == until {
-            return Ok(view);
+        match client.watch(name, Some(until), left.min(ROUND)).await {
+            Ok(view) if view.phase == until => return Ok(view),
+            Ok(view) => last = format!("it is {}: {}", view.phase, view.message),
+            Err(e @ ClientError::Transport(_)) if !e.is_setting() => {
+                if begun.elapsed() >= limit {
+                    return Err(e.into());
+                }
+                "control does not answer".clone_into(&mut last);
+                tokio::time::sleep(AGAIN.min(left)).await;
+            }
+            Err(e) => return Err(e.into()),
         }
         if begun.elapsed() >= limit {
             return Err(Failure::new(format!("{name} is not {until} after {limit:?}"))
-                .why(format!("it is {}: {}", view.phase, view.message))
+                .why(last)
                 .fix(format!("keystead why {name}"))
                 .into());
         }
@@ -118,13 +136,8 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
         say!("evicted at   {at}");
     }
     for condition in &view.conditions {
-        say!(
-            "  {:<16} {:<8} {} {}",
-            condition.kind,
-            condition.status,
-            condition.reason,
-            condition.message
-        );
+        let line = format!("{:<16} {:<8} {}", condition.kind, condition.status, condition.reason);
+        say!("  {}", format!("{line} {}", condition.message).trim_end());
     }
     Ok(())
 }

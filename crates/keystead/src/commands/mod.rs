@@ -2,9 +2,11 @@
 
 pub(crate) mod audit;
 pub(crate) mod cluster;
+mod lookup;
 pub(crate) mod organization;
 pub(crate) mod policy;
 pub(crate) mod preflight;
+mod progress;
 pub(crate) mod volume;
 pub(crate) mod why;
 
@@ -18,11 +20,24 @@ use std::process::ExitCode;
 
 /// Runs a command on a small runtime.
 pub(crate) fn block_on(command: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    on_runtime(command)
+}
+
+fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(command)
+        .block_on(work)
+}
+
+/// What lies at the bottom of an error: the system's word, not the library's.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut at = error;
+    while let Some(source) = at.source() {
+        at = source;
+    }
+    at.to_string()
 }
 
 /// The client with the organization's token.

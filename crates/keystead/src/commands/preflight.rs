@@ -1,5 +1,6 @@
 //! `keystead preflight`: a node tries the key as the tenant role; each line is one check.
 
+use super::progress::Progress;
 use super::{client, json};
 use crate::cli::PreflightArgs;
 use crate::failure::Failure;
@@ -27,6 +28,8 @@ pub(crate) async fn perform(
     key_arns: &[String],
 ) -> Result<PreflightView> {
     let begun = Instant::now();
+    let progress = Progress::start();
+    progress.say(&format!("{name}: a node tries the key as the tenant role"));
     let mut view = client.preflight(name, key_arns).await?;
     while view.state == "pending" {
         if begun.elapsed() > LIMIT {
@@ -36,6 +39,7 @@ pub(crate) async fn perform(
                 .into());
         }
         tokio::time::sleep(EVERY).await;
+        progress.say(&format!("{name}: a node tries the key as the tenant role"));
         view = client.preflight_result(name, &view.preflight).await?;
     }
     Ok(view)
@@ -47,13 +51,17 @@ pub(crate) fn show(view: &PreflightView, as_json: bool) -> Result<()> {
         return json(view);
     }
     say!("preflight {} of {}: {}", view.preflight, view.key_arn, view.state);
+    // Many checks fail for one reason: its repair is said once.
+    let mut said = Vec::new();
     for check in &view.checks {
         let word = if check.ok { "ok  " } else { "FAIL" };
         let detail = check.detail.as_deref().unwrap_or_default();
-        say!("  {word}  {:<36} {detail}", check.check);
-        if check.ok {
+        say!("  {word}  {}", format!("{:<36} {detail}", check.check).trim_end());
+        let repair = (check.cause, &check.missing_statement, &check.fix);
+        if check.ok || said.contains(&repair) {
             continue;
         }
+        said.push(repair);
         if let Some(cause) = check.cause {
             say!("        cause: {cause}");
         }

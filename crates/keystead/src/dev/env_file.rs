@@ -49,10 +49,17 @@ pub(crate) async fn publish(
 /// organization is the one that the file speaks for.
 async fn owner_token(folder: &Folder, secrets: &Secrets, ports: &Ports) -> Result<String> {
     let path = folder.config("owner-token");
+    let api = format!("http://{}", ports.control);
     if let Ok(token) = fs::read_to_string(&path) {
-        return Ok(token.trim().to_owned());
+        let token = token.trim().to_owned();
+        // Control's folder may have been put back to before the token was made.
+        let known = Client::new(&api, &token)?.whoami().await;
+        let unknown = |e: &ClientError| e.problem().is_some_and(|p| p.status == 401);
+        if !known.as_ref().is_err_and(unknown) {
+            return Ok(token);
+        }
     }
-    let client = Client::new(&format!("http://{}", ports.control), &secrets.platform_token)?;
+    let client = Client::new(&api, &secrets.platform_token)?;
     for attempt in 1..100 {
         let name = if attempt == 1 {
             ORGANIZATION.to_owned()

@@ -7,6 +7,7 @@
 mod configs;
 mod env_file;
 mod folder;
+mod log;
 mod ports;
 mod role;
 mod secrets;
@@ -18,7 +19,7 @@ use crate::out::say;
 use anyhow::{Context, Result};
 use folder::Folder;
 use role::{Kept, Role};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +31,7 @@ pub(crate) const PROVIDER: &str = "444455556666";
 /// The key owner's account.
 pub(crate) const CUSTOMER: &str = "111122223333";
 
+const LONGEST_SOCKET: usize = 107;
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// `${XDG_DATA_HOME:-~/.local/share}/keystead`.
@@ -59,10 +61,51 @@ fn path(folder: &DevFolder) -> Result<PathBuf> {
     std::path::absolute(&data).with_context(|| format!("find {}", data.display()))
 }
 
+/// What a role would refuse again and again is refused here, once.
+fn check(args: &DevRun, root: &Path) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new("keystead dev needs root")
+            .why("volumes mount, freeze and make loop devices")
+            .fix("run it as root; `keystead doctor` checks the rest")
+            .into());
+    }
+    for (role, address) in [("control", args.control_listen), ("kms", args.kms_listen)] {
+        if !address.ip().is_loopback() {
+            return Err(Failure::new(format!("{role} cannot listen on {address}"))
+                .why("off loopback every port needs TLS, which dev has not")
+                .fix(format!("choose 127.0.0.1:PORT by --{role}-listen"))
+                .into());
+        }
+    }
+    let span = &args.evict_after;
+    let digits = span.strip_suffix(['s', 'm', 'h']).filter(|d| !d.is_empty());
+    if !digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(Failure::new(format!("--evict-after `{span}` is no span"))
+            .fix("write it as 90s, 15m or 2h, at most 168h")
+            .into());
+    }
+    let socket = root.join("run/hold.sock");
+    if socket.as_os_str().len() > LONGEST_SOCKET {
+        return Err(Failure::new(format!("{} is too long", root.display()))
+            .why(format!("a socket's path has at most {LONGEST_SOCKET} bytes"))
+            .fix("choose a shorter folder by --data DIR")
+            .into());
+    }
+    Ok(())
+}
+
 async fn supervise(args: DevRun) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-    let folder = Folder::open(&path(&args.folder)?)?;
+    let root = path(&args.folder)?;
+    check(&args, &root)?;
+    let folder = Folder::open(&root)?;
+    let said = log::Log::of(&folder);
+    said.line(&format!(
+        "dev starts over {} (process {})",
+        folder.root.display(),
+        std::process::id()
+    ));
     let secrets = secrets::Secrets::load_or_make(&folder)?;
     let adopted = role::find_holder(&folder);
     let ports = ports::Ports::choose(&folder, args.control_listen, args.kms_listen)?;
@@ -71,7 +114,7 @@ async fn supervise(args: DevRun) -> Result<()> {
     let mut roles = Vec::new();
     for role in Role::START_ORDER {
         let adopt = if role == Role::Hold { adopted } else { None };
-        roles.push(Kept::start(role, &folder, adopt)?);
+        roles.push(Kept::start(role, &folder, adopt, &said)?);
     }
     let ready = env_file::publish(&folder, &secrets, &ports, args.env.as_deref());
     let outcome = tokio::select! {
@@ -91,7 +134,9 @@ async fn supervise(args: DevRun) -> Result<()> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
+    said.line("stopping: node, hold, then control and kms");
     role::stop_all(roles).await;
+    said.line("stopped");
     folder.forget_supervisor();
     outcome
 }

@@ -1,6 +1,7 @@
 //! One role as a child process: started, started again after a fixed 200 ms, stopped.
 
 use super::folder::{Folder, write_private};
+use super::log::{Log, last_line};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -14,8 +15,13 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The whole orderly stop, whatever hangs: 9 + 1 + 13 + 1 + 3 + 1 s at worst.
+pub(crate) const STOPS_WITHIN: Duration = Duration::from_secs(28);
+/// A killed process that a system call still holds is waited for this long.
+const KILLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +48,9 @@ impl Role {
     /// The node detaches volumes and needs the holder; what it leaves, the holder detaches.
     fn stops_within(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Node => 12,
-            // It takes 20 s at most by itself, and killed it would leave mounts behind.
-            Self::Hold => 24,
+            Self::Node => 9,
+            // By itself it detaches for at most 8 s, then it evicts.
+            Self::Hold => 13,
             Self::Control | Self::Kms => 3,
         })
     }
@@ -53,15 +59,21 @@ impl Role {
 /// A role that is kept running.
 pub(crate) struct Kept {
     role: Role,
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Instant>,
     task: JoinHandle<()>,
 }
 
 impl Kept {
     /// Starts it, or adopts the process that an earlier supervisor left.
-    pub(crate) fn start(role: Role, folder: &Folder, adopt: Option<Pid>) -> Result<Self> {
+    pub(crate) fn start(
+        role: Role,
+        folder: &Folder,
+        adopt: Option<Pid>,
+        said: &Log,
+    ) -> Result<Self> {
         let plan = Plan {
             role,
+            said: said.clone(),
             program: std::env::current_exe().context("find this program")?,
             config: folder.config(&format!("{}.toml", role.name())),
             log: folder.log().join(format!("{}.log", role.name())),
@@ -73,19 +85,29 @@ impl Kept {
     }
 }
 
-/// Node, then its holder, then what they talk to.
+/// Node, then its holder, then what they talk to; all of it by one deadline.
 pub(crate) async fn stop_all(mut roles: Vec<Kept>) {
-    for role in [Role::Node, Role::Hold, Role::Control, Role::Kms] {
-        if let Some(at) = roles.iter().position(|r| r.role == role) {
-            let kept = roles.swap_remove(at);
-            let _ = kept.stop.send(());
-            let _ = kept.task.await;
+    let end = Instant::now() + STOPS_WITHIN;
+    for rank in [&[Role::Node][..], &[Role::Hold], &[Role::Control, Role::Kms]] {
+        let longest = rank.iter().map(|r| r.stops_within()).max().unwrap_or_default();
+        let deadline = end.min(Instant::now() + longest);
+        let mut told = Vec::new();
+        for role in rank {
+            if let Some(at) = roles.iter().position(|r| r.role == *role) {
+                let kept = roles.swap_remove(at);
+                let _ = kept.stop.send(deadline);
+                told.push(kept.task);
+            }
+        }
+        for task in told {
+            let _ = task.await;
         }
     }
 }
 
 struct Plan {
     role: Role,
+    said: Log,
     program: PathBuf,
     config: PathBuf,
     log: PathBuf,
@@ -132,22 +154,38 @@ impl Process {
 }
 
 impl Plan {
-    async fn keep(self, adopt: Option<Pid>, mut stopped: oneshot::Receiver<()>) {
+    async fn keep(self, adopt: Option<Pid>, mut stopped: oneshot::Receiver<Instant>) {
+        let name = self.role.name();
         let mut process = adopt.and_then(|pid| adopted(pid).ok());
+        let mut faults = 0_u32;
         loop {
             let running = match process.take() {
-                Some(running) => Ok(running),
+                Some(running) => {
+                    self.said.line(&format!("{name} is adopted"));
+                    Ok(running)
+                }
                 None => self.spawn().map(Process::Ours),
             };
             match running {
-                Ok(mut running) => tokio::select! {
-                    how = running.ended() => {
-                        eprintln!("{} ended ({how}); again in 200 ms", self.role.name());
+                Ok(mut running) => {
+                    if let (true, Process::Ours(child)) = (faults > 0, &running) {
+                        let pid = child.id().unwrap_or_default();
+                        self.said.line(&format!("{name} started again (process {pid})"));
                     }
-                    _ = &mut stopped => return self.stop(running).await,
-                },
-                Err(e) => eprintln!("{} does not start: {e:#}", self.role.name()),
+                    tokio::select! {
+                        how = running.ended() => {
+                            let why = last_line(&self.log);
+                            let why = why.map(|l| format!("\n  its last line: {l}")).unwrap_or_default();
+                            self.said.line(&format!("{name} ended ({how}); again in 200 ms{why}"));
+                        }
+                        deadline = &mut stopped => {
+                            return self.stop(running, deadline.unwrap_or_else(|_| Instant::now())).await;
+                        }
+                    }
+                }
+                Err(e) => self.said.line(&format!("{name} does not start: {e:#}")),
             }
+            faults = faults.saturating_add(1);
             tokio::select! {
                 () = tokio::time::sleep(AGAIN_AFTER) => {}
                 _ = &mut stopped => return,
@@ -155,12 +193,17 @@ impl Plan {
         }
     }
 
-    async fn stop(&self, mut running: Process) {
+    async fn stop(&self, mut running: Process, deadline: Instant) {
+        let name = self.role.name();
         running.signal(Signal::TERM);
-        if tokio::time::timeout(self.role.stops_within(), running.ended()).await.is_err() {
-            eprintln!("{} does not stop; it is killed", self.role.name());
+        if tokio::time::timeout_at(deadline, running.ended()).await.is_err() {
+            self.said.line(&format!("{name} does not stop; it is killed"));
             running.signal(Signal::KILL);
-            running.ended().await;
+            if tokio::time::timeout(KILLED_WITHIN, running.ended()).await.is_err() {
+                self.said.line(&format!("{name} hangs in the kernel; it ends when that answers"));
+                // Its id stays on file: the next start finds it.
+                return;
+            }
         }
         let _ = fs::remove_file(&self.pid);
     }

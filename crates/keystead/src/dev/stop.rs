@@ -8,25 +8,51 @@ use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
-const WITHIN_SECONDS: i64 = 40;
+/// The supervisor's own limit, and a little.
+const WITHIN: Duration = Duration::from_secs(super::role::STOPS_WITHIN.as_secs() + 4);
 
 /// Stops the supervisor, which stops everything; without one, the holder that it left.
 pub(crate) fn stop(root: &Path) -> Result<()> {
-    if !root.join("run").is_dir() {
-        say!("nothing runs over {}", root.display());
-        return Ok(());
+    if root.exists() && !folder::is_ours(root) {
+        return Err(foreign(root).fix("name the folder by --data DIR").into());
     }
-    let supervisor = if folder::lock(root)?.is_none() { supervisor(root)? } else { None };
-    if let Some(pid) = supervisor {
-        end(pid, "the supervisor")?;
+    if end_all(root)? {
+        say!("stopped")
+    } else {
+        say!("nothing runs over {}", root.display())
     }
-    if let Some(pid) = holder_of(root) {
-        end(pid, "the holder")?;
-    }
-    say!("stopped");
     Ok(())
+}
+
+/// True when something ran.
+fn end_all(root: &Path) -> Result<bool> {
+    if !root.join("run").is_dir() {
+        return Ok(false);
+    }
+    let locked = folder::lock(root)?.is_none();
+    let supervisor = if locked { supervisor(root)? } else { None };
+    if let Some(pid) = supervisor {
+        end(root, pid, "the supervisor")?;
+    } else if locked {
+        return Err(Failure::new(format!("{} is in use", root.display()))
+            .why("its supervisor has just started or is just ending")
+            .fix("try again in a second")
+            .into());
+    }
+    let holder = holder_of(root);
+    if let Some(pid) = holder {
+        end(root, pid, "the holder")?;
+    }
+    Ok(locked || holder.is_some())
+}
+
+fn foreign(root: &Path) -> Failure {
+    Failure::new(format!("{} is not Keystead's", root.display()))
+        .why("it has no VERSION file of this layout")
 }
 
 /// Stops, then deletes the folder with every key, cluster and volume in it.
@@ -36,36 +62,62 @@ pub(crate) fn clean(root: &Path) -> Result<()> {
         return Ok(());
     }
     if !folder::is_ours(root) {
-        return Err(Failure::new(format!("{} is not Keystead's", root.display()))
-            .why("it has no VERSION file of this layout")
-            .fix("delete it by hand if it is meant")
-            .into());
+        return Err(foreign(root).fix("delete it by hand if it is meant").into());
     }
-    stop(root)?;
+    end_all(root)?;
     fs::remove_dir_all(root).with_context(|| format!("delete {}", root.display()))?;
     say!("deleted {}", root.display());
     Ok(())
 }
 
+/// `None` while the file is not written yet, or no more.
 fn supervisor(root: &Path) -> Result<Option<Pid>> {
     let path = root.join("run/dev.pid");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    Ok(text.trim().parse().ok().and_then(Pid::from_raw))
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().parse().ok().and_then(Pid::from_raw)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("read {}", path.display())),
+    }
 }
 
-fn end(pid: Pid, who: &str) -> Result<()> {
+fn end(root: &Path, pid: Pid, who: &str) -> Result<()> {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+    let id = pid.as_raw_nonzero();
+    say!("stopping {who} of {} (process {id}), at most {} s ...", root.display(), WITHIN.as_secs());
     pidfd_send_signal(&process, Signal::TERM).with_context(|| format!("stop {who}"))?;
     let mut waited = [PollFd::new(&process, PollFlags::IN)];
-    let limit = Timespec { tv_sec: WITHIN_SECONDS, tv_nsec: 0 };
+    let limit = Timespec { tv_sec: WITHIN.as_secs().cast_signed(), tv_nsec: 0 };
     if poll(&mut waited, Some(&limit)).with_context(|| format!("wait for {who}"))? == 0 {
-        return Err(Failure::new(format!(
-            "{who} (process {}) does not stop",
-            pid.as_raw_nonzero()
-        ))
-        .why(format!("it had {WITHIN_SECONDS} s"))
-        .fix("read the logs in DIR/log")
-        .into());
+        return Err(Failure::new(format!("{who} (process {id}) does not stop"))
+            .why(format!("it had {} s", WITHIN.as_secs()))
+            .fix(format!("read {}", root.join("log").display()))
+            .into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_folder_is_refused_and_left_as_it_is() {
+        let outer = tempfile::tempdir().expect("a folder");
+        fs::create_dir(outer.path().join("run")).expect("made");
+        for refused in [stop(outer.path()), clean(outer.path())] {
+            assert!(refused.is_err_and(|e| e.to_string().contains("is not Keystead's")));
+        }
+        assert_eq!(fs::read_dir(outer.path().join("run")).expect("listed").count(), 0);
+        stop(&outer.path().join("none")).expect("nothing runs there");
+    }
+
+    #[test]
+    fn an_idle_folder_has_nothing_to_stop_and_is_deleted() {
+        let outer = tempfile::tempdir().expect("a folder");
+        let root = outer.path().join("data");
+        drop(folder::Folder::open(&root).expect("it opens"));
+        assert!(!end_all(&root).expect("asked"), "nothing ran");
+        clean(&root).expect("deleted");
+        assert!(!root.exists());
+    }
 }

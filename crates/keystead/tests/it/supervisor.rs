@@ -56,3 +56,17 @@ fn an_orderly_stop_ends_in_time_though_roles_hang() {
     world.stop();
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
 }
+
+#[test]
+fn audit_tail_asks_the_wire_as_the_key_owner() {
+    let world = World::start(WorldOptions::default());
+    world.cli_ok(&["audit", "tail"]);
+    let found = world.cli_json(&["audit", "tail", "--name", "LookupEvents", "-n", "1", "--json"]);
+    let who = &found[0]["userIdentity"]["arn"];
+    assert_eq!(who, "arn:aws:iam::111122223333:user/administrator", "{found}");
+    let trail = world.data().join("kms/trail").display().to_string();
+    let folder = world.cli_json(&["audit", "tail", "--dir", &trail, "--json"]);
+    assert!(folder.as_array().is_some_and(|all| !all.is_empty()), "{folder}");
+    assert!(folder[0]["sequence"].is_u64(), "the folder's records carry their place: {folder}");
+    world.stop();
+}

@@ -198,10 +198,16 @@ impl World {
     }
 
     /// Orderly stop; nothing may be left.
-    pub(crate) fn stop(mut self) {
+    pub(crate) fn stop(self) {
+        self.stop_and_look(|| {});
+    }
+
+    /// The same, with a look at the folder before it is deleted.
+    pub(crate) fn stop_and_look(mut self, look: impl FnOnce()) {
         self.end();
         let left = self.left();
         assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
+        look();
     }
 
     fn end(&mut self) {

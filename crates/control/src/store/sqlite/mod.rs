@@ -9,7 +9,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Connection, Row, Sqlite, Transaction};
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt,
@@ -51,6 +51,11 @@ impl SqliteStore {
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(Duration::from_secs(5))
+            // A commit that met a full disk was rolled back by SQLite itself, which sqlx does not
+            // learn: such a connection refuses every later transaction, so a new one is opened.
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
+            })
             .connect_with(options)
             .await?;
         let store = Self { pool, lock };
@@ -181,5 +186,23 @@ impl SqliteStore {
         let mut tx = self.pool.begin().await?;
         let rows = sqlx::query(sql).bind(id).fetch_all(&mut *tx).await?;
         Ok(with_volumes(&mut tx, rows).await?.pop())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_goes_on_after_sqlite_itself_rolled_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(folder.path()).await.expect("open");
+        for digest in ["one", "two"] {
+            // As when the disk is full.
+            let mut tx = store.begin().await.expect("begun");
+            sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.expect("rolled back");
+            assert!(tx.commit().await.is_err());
+            store.adopt_templates(digest).await.expect("the next transaction");
+        }
     }
 }

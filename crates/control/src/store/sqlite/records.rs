@@ -198,6 +198,15 @@ impl Store for SqliteStore {
             .bind(new.created_ms)
             .execute(&mut *tx)
             .await?;
+            sqlx::query(
+                "DELETE FROM preflights WHERE cluster = ?1 AND report IS NOT NULL AND id NOT IN
+                 (SELECT id FROM preflights WHERE cluster = ?1 AND report IS NOT NULL
+                  ORDER BY id DESC LIMIT ?2)",
+            )
+            .bind(new.cluster.as_str())
+            .bind(PREFLIGHTS_KEPT as i64)
+            .execute(&mut *tx)
+            .await?;
             touched(&mut tx, new.cluster.as_str(), false).await?;
             tx.commit().await?;
             Ok(true)

@@ -9,6 +9,7 @@ mod audit;
 mod bad_input;
 mod disk;
 mod eviction;
+mod exit;
 mod keys;
 mod memory;
 mod returns;
