@@ -159,7 +159,8 @@ pub async fn serve(config: KmsConfig) -> Result<(), KmsError> {
     config.check_swap()?;
     server::raise_file_limit();
     memory::harden_process()?;
-    memory::init_arena(config.arena.into(), ARENA_BYTES)?;
+    let arena = memory::init_arena(config.arena.into(), ARENA_BYTES)?;
+    tracing::info!(?arena, "key memory");
     let mut terminate = signal(SignalKind::terminate()).map_err(KmsError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(KmsError::Signal)?;
     let running = start(&config).await?;

@@ -30,6 +30,17 @@ pub(crate) struct WorldOptions {
     pub(crate) folder: Option<PathBuf>,
 }
 
+/// The machine's kernel tests, one at a time.
+pub(crate) struct Alone(#[allow(dead_code)] File);
+
+impl Alone {
+    pub(crate) fn take() -> Self {
+        let lock = File::create(LOCK).expect("the lock file can be made");
+        flock(&lock, FlockOperation::LockExclusive).expect("the lock is granted");
+        Self(lock)
+    }
+}
+
 /// The running roles.
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -38,7 +49,7 @@ pub(crate) struct World {
     env: HashMap<String, String>,
     stopped: bool,
     loops: HashSet<String>,
-    _alone: File,
+    _alone: Alone,
 }
 
 impl World {
@@ -52,8 +63,15 @@ impl World {
         options: WorldOptions,
         early: impl for<'w> FnOnce(&'w (dyn for<'n> Fn(&'n str) -> &'w str + 'w)),
     ) -> Self {
-        let alone = File::create(LOCK).expect("the lock file can be made");
-        flock(&alone, FlockOperation::LockExclusive).expect("the lock is granted");
+        Self::start_alone(Alone::take(), options, early)
+    }
+
+    /// The same, when the machine is ours already.
+    pub(crate) fn start_alone(
+        alone: Alone,
+        options: WorldOptions,
+        early: impl for<'w> FnOnce(&'w (dyn for<'n> Fn(&'n str) -> &'w str + 'w)),
+    ) -> Self {
         let place = options.folder.clone().unwrap_or_else(std::env::temp_dir);
         let folder = tempfile::Builder::new().prefix("kst-").tempdir_in(place);
         let folder = folder.expect("a temporary folder");

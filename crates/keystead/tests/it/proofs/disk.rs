@@ -2,7 +2,7 @@
 
 use crate::joint::load::connect;
 use crate::joint::stage::Stage;
-use crate::world::{World, WorldOptions};
+use crate::world::{Alone, World, WorldOptions};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
@@ -101,9 +101,11 @@ fn changed(folder: &Path, device: u64, start: SystemTime, found: &mut Vec<PathBu
 #[allow(clippy::disallowed_methods)] // compared with the times of files
 fn a_marker_given_to_postgres_is_nowhere_in_clear() {
     let start = SystemTime::now();
+    // Its loop device must not be taken for another World's.
+    let alone = Alone::take();
     let disk = Disk::new();
     let options = WorldOptions { folder: Some(disk.mount.clone()), ..WorldOptions::default() };
-    let stage = Stage::new(World::start(options));
+    let stage = Stage::new(World::start_alone(alone, options, |_| {}));
     let cluster = stage.cluster("sealed");
     let unique = uuid_like();
     let mark = |kind: &str| format!("KEYSTEAD-MARK-{kind}-{unique}");
