@@ -50,7 +50,7 @@ async fn each_change_that_matters_is_told_at_once_and_the_sequence_survives() {
             Instant::now()
         };
         let (told, answered) = tokio::join!(waiting, changing);
-        assert!(answered.elapsed() < Duration::from_millis(300), "{operation} was told late");
+        assert!(answered.elapsed() < Duration::from_secs(3), "{operation} was told late");
         assert_eq!(told["Named"], json!([key]), "{operation}");
         assert!(told["Sequence"].as_u64() > since.as_u64());
         since = told["Sequence"].clone();
