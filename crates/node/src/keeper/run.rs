@@ -264,6 +264,9 @@ impl Keeper {
                 match &denied.failure {
                     Failure::Silent { detail } => {
                         tracing::debug!(cluster = %round.cluster, detail, "a proof without answer");
+                        // Asked again soon: one proof that fell into an outage must not let the
+                        // lease outgrow its last good one.
+                        entry.next_proof = entry.next_proof.min(now.plus(jittered(PROBE_EVERY)));
                         return;
                     }
                     Failure::Corrupt { .. } => entry.lease.on(Said::Corrupt { at: now }),
@@ -337,3 +340,6 @@ impl Entry {
             && self.deletion_date_ms.is_some_and(|date| scheduler_ms >= date)
     }
 }
+
+#[cfg(test)]
+mod tests;

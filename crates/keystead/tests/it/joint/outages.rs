@@ -118,17 +118,23 @@ pub(super) fn kms_down() {
     for round in 0..count(1, 20) {
         let begun = Instant::now();
         let down = stage.world.hold_down("kms");
-        let mut frozen = false;
-        while begun.elapsed() < Duration::from_secs(5) {
-            frozen |= stage.view(&cluster.name)["phase"] == "Frozen";
+        let live = || {
+            let view = stage.view(&cluster.name);
+            assert!(
+                view["phase"] != "Frozen",
+                "round {round}: frozen by an outage of 5 s, {:?} after its begin: {view:#}\n{}",
+                begun.elapsed(),
+                stage.world.log_tails()
+            );
             std::thread::sleep(Duration::from_millis(50));
+        };
+        while begun.elapsed() < Duration::from_secs(5) {
+            live();
         }
         drop(down);
         while begun.elapsed() < Duration::from_secs(if count(1, 20) == 1 { 8 } else { 15 }) {
-            frozen |= stage.view(&cluster.name)["phase"] == "Frozen";
-            std::thread::sleep(Duration::from_millis(50));
+            live();
         }
-        assert!(!frozen, "round {round}: frozen by an outage of 5 s");
         gaps.push(load.longest_gap(begun, Instant::now()));
     }
     figures.take(gaps);

@@ -1,0 +1,82 @@
+use super::*;
+use crate::config::Credentials;
+use crate::keeper::proofs::Denied;
+use crate::kms::Settings;
+use keystead_types::{EncryptionContext, WrappedKey};
+use zeroize::Zeroizing;
+
+struct Live;
+
+impl Guarded for Live {
+    fn on(&mut self, _: Said) {}
+    fn view(&self) -> LeaseView {
+        LeaseView { word: LeaseWord::Live, cause: None, until: Some(boot()) }
+    }
+}
+
+fn keeper(data: &std::path::Path) -> (Keeper, ClusterId) {
+    let cluster = ClusterId::from_uuid(uuid::Uuid::now_v7());
+    let settings = Settings {
+        endpoint: "http://127.0.0.1:1".into(),
+        region: "eu-central-1".into(),
+        user_arn: "arn:aws:iam::444455556666:user/n".parse().expect("a user"),
+        credentials: Credentials {
+            access_key_id: "AKIAEXAMPLE".into(),
+            secret_access_key: Zeroizing::new("secret".into()),
+        },
+    };
+    let key: keystead_types::KeyArn =
+        "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+            .parse()
+            .expect("a key");
+    let subject = Subject {
+        cluster: cluster.clone(),
+        version: 0,
+        role: "arn:aws:iam::444455556666:role/r".parse().expect("a role"),
+        canary: WrappedKey {
+            key: key.clone(),
+            ciphertext: String::new(),
+            context: EncryptionContext::canary(&cluster),
+        },
+        key,
+        stores: vec![],
+        settings: LeaseSettings::default(),
+        mismatch: None,
+    };
+    let parts = Parts {
+        kms: Arc::new(Kms::new(Arc::new(settings))),
+        board: Arc::new(Board::default()),
+        data: data.to_owned(),
+        subjects: watch::channel(Arc::new(vec![])).1,
+        lease: Box::new(|_, _| Box::new(Live)),
+        tell: Box::new(|_, _| {}),
+    };
+    let mut keeper = Keeper {
+        parts,
+        entries: BTreeMap::new(),
+        rounds: JoinSet::new(),
+        diagnoses: JoinSet::new(),
+        high: HighWater::load(data).expect("none yet"),
+        heads: Heads::new(data),
+        rolled_back: Some(false),
+        version: 0,
+    };
+    keeper.adopt(&[subject]);
+    (keeper, cluster)
+}
+
+#[tokio::test]
+async fn a_proof_that_fell_into_an_outage_is_made_again_soon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut keeper, cluster) = keeper(folder.path());
+    let entry = keeper.entries.get_mut(&cluster).expect("adopted");
+    entry.schedule(boot());
+    let version = entry.subject.version;
+    assert!(entry.next_proof > boot().plus(PROOF_EVERY / 2));
+    let silent = || Failure::Silent { detail: "no answer".into() };
+    let parts = vec![(Whom::Canary, Err(silent()))];
+    assert!(matches!(verdict(&parts), Err(Denied { .. })));
+    keeper.on_round(Round { cluster: cluster.clone(), sent: boot(), version, parts });
+    let next = keeper.entries[&cluster].next_proof;
+    assert!(next <= boot().plus(PROBE_EVERY * 2), "in {:?}", next.since(boot()));
+}
