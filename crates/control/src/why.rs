@@ -160,7 +160,10 @@ fn fix(cluster: &Cluster, judged: &Judgement<'_>, cause: Cause) -> Vec<String> {
         Cause::NodeSilent => {
             vec!["keystead doctor".to_owned(), "keystead node serve --config FILE".to_owned()]
         }
-        Cause::KeyStoreRolledBack => vec![aws("describe-key"), "keystead audit verify".to_owned()],
+        Cause::KeyStoreRolledBack => vec![
+            "keystead audit verify".to_owned(),
+            "rm DIR/node/REGION/sequence.json  # on the node, once the KMS's older store is accepted; then restart the node".to_owned(),
+        ],
         Cause::WrappedKeyMismatch => refused(cluster, judged, cause)
             .into_iter()
             .map(|v| format!("keystead volume show {v}"))

@@ -337,7 +337,8 @@ mod tests {
                 assert_eq!(arena.mode, ArenaMode::Secret);
             }
             Err(MemoryError::Kernel(what, error)) => {
-                assert_eq!(error.raw_os_error(), Some(libc::ENOSYS), "{what}");
+                // No such call, forbidden by a filter, or no room for it: anything but a wrong flag.
+                assert_ne!(error.raw_os_error(), Some(libc::EINVAL), "{what}");
             }
             Err(other) => panic!("{other}"),
         }

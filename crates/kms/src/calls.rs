@@ -3,7 +3,7 @@
 use crate::ops::{self, Body, Call, Done, Note, Room};
 use crate::principals::Principals;
 use crate::recording::records;
-use crate::store::{Store, Writer};
+use crate::store::{Store, StoreError, Writer};
 use crate::trail::{Record, Trail};
 use crate::watch::Hub;
 use crate::who::{Gatekeeper, Surroundings, Who};
@@ -318,6 +318,12 @@ impl Kms {
                 Ok((sequence, touched)) => {
                     self.hub.publish(sequence, touched);
                     owed = true;
+                }
+                Err(StoreError::Ahead) => {
+                    // Memory and disk differ: whoever starts next reads the disk and pays what
+                    // is owed.
+                    tracing::error!("a write that failed is on disk after all; kms ends");
+                    std::process::exit(1);
                 }
                 Err(fault) => {
                     tracing::error!(

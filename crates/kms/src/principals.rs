@@ -139,6 +139,11 @@ impl Principals {
         self.users.get(id)
     }
 
+    /// The access keys of all users.
+    pub(crate) fn access_keys(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(String::as_str)
+    }
+
     /// The unique id of a user, when there is one of that ARN.
     pub(crate) fn unique_id(&self, arn: &str) -> Option<&str> {
         let user = self.users.values().find(|user| user.caller.arn == arn)?;

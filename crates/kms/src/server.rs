@@ -8,6 +8,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use tokio::task::JoinSet;
 
 /// The longest body: a watch of 10,000 keys.
 const MOST_BODY: usize = 4 * 1024 * 1024;
-/// Bodies above this are read a few at a time: strangers do not fill the memory.
+/// Bodies above this are read a few at a time for each user's access key, and for nobody else:
+/// strangers neither fill the memory nor keep a node's watch waiting.
 const LARGE_BODY: usize = 64 * 1024;
-const LARGE_AT_ONCE: usize = 32;
+const LARGE_AT_ONCE: usize = 4;
 const MOST_CONNECTIONS: usize = 8192;
 /// Descriptors that connections leave to store, trail and log.
 const SPARE_FILES: u64 = 64;
@@ -29,6 +31,9 @@ const HEAD: Duration = Duration::from_secs(60);
 const BODY: Duration = Duration::from_secs(10);
 /// How long calls under way have at the end; watches answer within their second.
 const LAST: Duration = Duration::from_secs(2);
+
+/// Turns for large bodies, by access key.
+type Turns = HashMap<String, Semaphore>;
 
 /// Takes as many descriptors as the system allows.
 pub(crate) fn raise_file_limit() {
@@ -49,7 +54,8 @@ fn most_connections() -> usize {
 pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, mut stop: watch::Receiver<bool>) {
     let most = most_connections();
     let room = Arc::new(Semaphore::new(most));
-    let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+    let turn = |id: &str| (id.to_owned(), Semaphore::new(LARGE_AT_ONCE));
+    let large: Arc<Turns> = Arc::new(kms.principals.access_keys().map(turn).collect());
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -92,7 +98,7 @@ async fn connection(
     io: TokioIo<tokio::net::TcpStream>,
     peer: SocketAddr,
     kms: Arc<Kms>,
-    large: Arc<Semaphore>,
+    large: Arc<Turns>,
     mut stop: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| {
@@ -122,7 +128,7 @@ async fn one(
     request: hyper::Request<Incoming>,
     peer: SocketAddr,
     kms: &Kms,
-    large: &Semaphore,
+    large: &Turns,
 ) -> hyper::Response<Full<Bytes>> {
     let request_id = uuid::Uuid::new_v4().to_string();
     if request.method() == http::Method::GET && request.uri().path() == "/healthz" {
@@ -130,7 +136,8 @@ async fn one(
         return response(Answer { status: 200, content_type: "text/plain", body }, &request_id);
     }
     let (head, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY, read_body(body, large)).await {
+    let turns = claimed_access_key(&head).and_then(|id| large.get(id));
+    let body = match tokio::time::timeout(BODY, read_body(body, turns)).await {
         Ok(Some(body)) => body,
         Ok(None) => return plain(413, "the body is too long or broke off", &request_id),
         Err(_) => return plain(408, "the body did not arrive in 10 s", &request_id),
@@ -155,10 +162,16 @@ async fn one(
     response(answer, &request.request_id)
 }
 
-/// The body; `None` when it is too long or breaks off.
-async fn read_body(body: Incoming, large: &Semaphore) -> Option<Vec<u8>> {
+/// The access key that a request says it is signed with.
+fn claimed_access_key(head: &http::request::Parts) -> Option<&str> {
+    let header = head.headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    header.split_once("Credential=")?.1.split_once('/').map(|(id, _)| id)
+}
+
+/// The body; `None` when it is too long, also for who asks, or breaks off.
+async fn read_body(body: Incoming, large: Option<&Semaphore>) -> Option<Vec<u8>> {
     let small = body.size_hint().upper().is_some_and(|most| most <= LARGE_BODY as u64);
-    let _turn = if small { None } else { Some(large.acquire().await.ok()?) };
+    let _turn = if small { None } else { Some(large?.acquire().await.ok()?) };
     let body = Limited::new(body, MOST_BODY).collect().await.ok()?;
     Some(body.to_bytes().to_vec())
 }

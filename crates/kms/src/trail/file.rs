@@ -156,6 +156,10 @@ impl Segments {
 
     /// Appends records and syncs them; on an error the file is as before.
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), TrailError> {
+        if self.closed {
+            // Its successor could not be begun; nothing may follow a closing line.
+            return Err(fault("append to")(std::io::Error::other("the segment is closed")));
+        }
         let mut next = self.state;
         let mut text = String::new();
         for record in records {

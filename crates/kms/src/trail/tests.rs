@@ -146,3 +146,34 @@ async fn a_segment_without_a_whole_opening_line_is_begun_again() {
         assert!(report.holds(), "{}", report.summary());
     }
 }
+
+#[tokio::test]
+async fn nothing_follows_a_closing_line_when_the_next_segment_cannot_be_begun() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (trail, clock) = open(dir.path());
+    trail.record(vec![record(0)]).await.expect("on disk");
+    // Opening line, record, then the closing line; the next segment would begin after it.
+    let next = dir.path().join(keystead_aws::trail::segment_name(trail.head().sequence + 2));
+    fs::create_dir(&next).expect("in the way");
+    clock.0.fetch_add(2 * 60 * 60 * 1000, Ordering::SeqCst);
+    trail.record_soon(vec![record(1)]).expect("taken: it has happened already");
+    let refused = trail.record(vec![record(2)]).await;
+    assert!(refused.is_err(), "recorded after a closing line");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    fs::remove_dir(&next).expect("out of the way");
+    let begun = Instant::now();
+    while trail.record(vec![record(3)]).await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(5), "it does not go on by itself");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let heads = [trail.head()];
+    drop(trail);
+    let report = verified(dir.path(), &heads);
+    assert!(report.holds(), "{}", report.summary());
+    let text: String = fs::read_dir(dir.path())
+        .expect("listed")
+        .flatten()
+        .map(|e| fs::read_to_string(e.path()).expect("text"))
+        .collect();
+    assert!(text.contains("\"n\":1") && text.contains("\"n\":3") && !text.contains("\"n\":2"));
+}

@@ -205,19 +205,21 @@ impl Keeper {
             Ok(continues) => self.rolled_back = Some(!continues),
             Err(error) => {
                 tracing::warn!(%error, "the sequence cannot be kept; not renewed");
+                // The watch does not repeat what it named.
+                self.named(now, &said.named);
                 return;
             }
+        }
+        if self.rolled_back == Some(false) {
+            self.named(now, &said.named);
         }
         for entry in self.entries.values_mut() {
             let key = entry.subject.key.to_string();
             if self.rolled_back == Some(true) {
                 entry.lease.on(Said::Refused { at: now, cause: Cause::KeyStoreRolledBack });
                 entry.diagnosis = None;
-            } else if said.named.contains(&key) {
-                entry.lease.on(Said::Named { at: now });
-                entry.schedule(now);
-                self.rounds.spawn(prove(self.parts.kms.clone(), entry.subject.clone()));
-            } else if answer.watched.iter().any(|w| w.key_arn == key) {
+            } else if !said.named.contains(&key) && answer.watched.iter().any(|w| w.key_arn == key)
+            {
                 entry.lease.on(Said::WatchUnchanged { sent: answer.sent });
                 if entry.lease.view().word == LeaseWord::Lapsed {
                     // KMS is back: a proof now, not at the next probe.
@@ -226,6 +228,17 @@ impl Keeper {
             }
             if entry.gone(said.scheduler_time_ms) {
                 entry.lease.on(Said::ConfirmedDeleted);
+            }
+        }
+    }
+
+    /// What changed at KMS is not believed any more until a proof says so.
+    fn named(&mut self, now: Boot, keys: &[String]) {
+        for entry in self.entries.values_mut() {
+            if keys.contains(&entry.subject.key.to_string()) {
+                entry.lease.on(Said::Named { at: now });
+                entry.schedule(now);
+                self.rounds.spawn(prove(self.parts.kms.clone(), entry.subject.clone()));
             }
         }
     }

@@ -5,16 +5,20 @@ use crate::kms::Settings;
 use keystead_types::{EncryptionContext, WrappedKey};
 use zeroize::Zeroizing;
 
-struct Live;
+#[derive(Clone, Default)]
+struct Live(Arc<std::sync::Mutex<Vec<Said>>>);
 
 impl Guarded for Live {
-    fn on(&mut self, _: Said) {}
+    fn on(&mut self, said: Said) {
+        self.0.lock().expect("one thread").push(said);
+    }
     fn view(&self) -> LeaseView {
         LeaseView { word: LeaseWord::Live, cause: None, until: Some(boot()) }
     }
 }
 
-fn keeper(data: &std::path::Path) -> (Keeper, ClusterId) {
+fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
+    let live = live.clone();
     let cluster = ClusterId::from_uuid(uuid::Uuid::now_v7());
     let settings = Settings {
         endpoint: "http://127.0.0.1:1".into(),
@@ -48,7 +52,7 @@ fn keeper(data: &std::path::Path) -> (Keeper, ClusterId) {
         board: Arc::new(Board::default()),
         data: data.to_owned(),
         subjects: watch::channel(Arc::new(vec![])).1,
-        lease: Box::new(|_, _| Box::new(Live)),
+        lease: Box::new(move |_, _| Box::new(live.clone())),
         tell: Box::new(|_, _| {}),
     };
     let mut keeper = Keeper {
@@ -68,7 +72,7 @@ fn keeper(data: &std::path::Path) -> (Keeper, ClusterId) {
 #[tokio::test]
 async fn a_proof_that_fell_into_an_outage_is_made_again_soon() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (mut keeper, cluster) = keeper(folder.path());
+    let (mut keeper, cluster) = keeper(folder.path(), &Live::default());
     let entry = keeper.entries.get_mut(&cluster).expect("adopted");
     entry.schedule(boot());
     let version = entry.subject.version;
@@ -79,4 +83,28 @@ async fn a_proof_that_fell_into_an_outage_is_made_again_soon() {
     keeper.on_round(Round { cluster: cluster.clone(), sent: boot(), version, parts });
     let next = keeper.entries[&cluster].next_proof;
     assert!(next <= boot().plus(PROBE_EVERY * 2), "in {:?}", next.since(boot()));
+}
+
+#[tokio::test]
+async fn what_the_watch_named_is_proved_even_when_the_sequence_cannot_be_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let live = Live::default();
+    let (mut keeper, cluster) = keeper(folder.path(), &live);
+    let key = keeper.entries[&cluster].subject.key.to_string();
+    // The folder is gone, as good as a disk that refuses.
+    drop(folder);
+    let head =
+        keystead_aws::watch::Head { sequence: 1, chain: "00".repeat(32), signature: String::new() };
+    let response = keystead_aws::watch::WatchResponse {
+        sequence: 7,
+        epoch: "e".into(),
+        named: vec![key],
+        scheduler_time_ms: 0,
+        head,
+    };
+    let watched = Arc::new(keeper.watched());
+    keeper.on_watch(&watching::Answer { sent: boot(), watched, response });
+    let said = live.0.lock().expect("one thread").clone();
+    assert!(matches!(said.as_slice(), [Said::Named { .. }]), "{said:?}");
+    assert_eq!(keeper.rounds.len(), 1, "no proof was asked for");
 }
