@@ -5,6 +5,7 @@ use crate::plain::{Disk, Plain};
 use keystead_node::hold::HoldConfig;
 use keystead_node::host::{Attach, Attached, ExitReport, Holder, HostError, ProcessSpec};
 use keystead_types::{Boot, ClusterId, Process, VolumeId};
+use keystead_volumes::sys::LoopDevice;
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub(crate) struct Rig {
     pub(crate) cluster: ClusterId,
     hold: Option<Child>,
     folder: tempfile::TempDir,
+    /// Devices of somebody killed before us: not ours to count.
+    before: Vec<(LoopDevice, PathBuf)>,
     _lock: File,
 }
 
@@ -63,9 +66,10 @@ impl Rig {
         rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("the kernel lock");
         let prefix = format!("kst-{}-", std::process::id());
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder");
+        let before = loops();
         let (hold, holder) = start(folder.path());
         let cluster = ClusterId::from_uuid(uuid::Uuid::now_v7());
-        Self { holder, cluster, hold: Some(hold), folder, _lock: lock }
+        Self { holder, cluster, hold: Some(hold), folder, before, _lock: lock }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -142,7 +146,7 @@ impl Rig {
 
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for (device, file) in keystead_volumes::sys::loops().expect("loops") {
+        for (device, file) in loops().into_iter().filter(|l| !self.before.contains(l)) {
             if file.starts_with(self.folder.path()) || file == Path::new("/") {
                 left.push(format!("{} on {}", device.path.display(), file.display()));
             }
@@ -177,6 +181,10 @@ impl Drop for Rig {
             }
         }
     }
+}
+
+fn loops() -> Vec<(LoopDevice, PathBuf)> {
+    keystead_volumes::sys::loops().expect("loops")
 }
 
 fn start(folder: &Path) -> (Child, Holder) {
