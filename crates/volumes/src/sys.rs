@@ -129,6 +129,14 @@ impl LoopDevice {
     fn bdi(&self) -> PathBuf {
         PathBuf::from(format!("/sys/class/bdi/{}:{}", self.major, self.minor))
     }
+
+    /// The kernel's number of what the device holds now; each attach has its own.
+    pub fn sequence(&self) -> Result<u64, SysError> {
+        let path = PathBuf::from(format!("/sys/block/loop{}/diskseq", self.minor));
+        let text = fs::read_to_string(&path).map_err(io_fault("read", &path))?;
+        let what = std::io::ErrorKind::InvalidData;
+        text.trim().parse().map_err(|_| io_fault("read", &path)(what.into()))
+    }
 }
 
 /// Puts a loop device over a file: direct I/O (no second page cache, so no second plaintext copy),
@@ -316,7 +324,11 @@ pub struct MountLine {
 
 /// The mounts of the calling thread's namespace, oldest first.
 pub fn mounts() -> Result<Vec<MountLine>, SysError> {
-    let path = Path::new("/proc/thread-self/mountinfo");
+    mounts_in(Path::new("/proc/thread-self/mountinfo"))
+}
+
+/// The mounts that a `mountinfo` file names.
+pub fn mounts_in(path: &Path) -> Result<Vec<MountLine>, SysError> {
     let text = fs::read_to_string(path).map_err(io_fault("read", path))?;
     Ok(text.lines().filter_map(parse_mount).collect())
 }

@@ -40,8 +40,13 @@ impl Place {
         self.data.join("fuse")
     }
     pub(crate) fn fusectl(&self) -> PathBuf {
-        self.data.join("fusectl")
+        fusectl(&self.data)
     }
+}
+
+/// Where fusectl is mounted when the machine has none.
+pub(crate) fn fusectl(data: &Path) -> PathBuf {
+    data.join("fusectl")
 }
 
 /// Where a disk is mounted, in the mount namespace of hold and its workloads.

@@ -18,6 +18,7 @@ mod remove;
 mod server;
 mod spawn;
 mod sweep;
+mod undead;
 pub(crate) mod wire;
 mod workload;
 
@@ -29,15 +30,18 @@ use rustix::fs::{FlockOperation, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use server::Hold;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+pub use undead::is_dying;
 
 /// The orderly end may take this long, then what is left is evicted.
 const END: Duration = Duration::from_secs(8);
+/// A killed hold may take this long to get out of the kernel once its connections are aborted.
+const DYING: Duration = Duration::from_secs(3);
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// What hold is told.
@@ -80,16 +84,7 @@ fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> HoldError
 pub fn serve(config: HoldConfig) -> Result<(), HoldError> {
     check(&config)?;
     let mut stop = spawn::catch_stop_signals().map_err(system("catch signals"))?;
-    let lock = open_folder(&config.data)?;
-    harden()?;
-    own_namespace()?;
-    let place = Arc::new(Place {
-        roots: Roots::find()
-            .map_err(|e| HoldError::System { what: "find cgroups", source: io::Error::other(e) })?,
-        nursery: spawn::Nursery::start().map_err(system("start a thread"))?,
-        data: config.data.clone(),
-        prefix: config.cgroup_prefix.clone(),
-    });
+    let (place, lock) = open(&config)?;
     let leftovers = sweep::sweep(&place);
     let hold = Hold::new(place);
     let listener = listen(&config.socket)?;
@@ -108,6 +103,34 @@ pub fn serve(config: HoldConfig) -> Result<(), HoldError> {
     hold.place.roots.remove_prefix(&config.cgroup_prefix);
     drop(lock);
     Ok(())
+}
+
+/// Clears away what a hold that is no more left in the kernel, for a folder that is to be deleted;
+/// says how much could not be. To be called before other threads are started, as [`serve`].
+pub fn clear(config: &HoldConfig) -> Result<usize, HoldError> {
+    check(config)?;
+    let (place, _lock) = open(config)?;
+    let left = sweep::sweep(&place);
+    // Where an undead predecessor's connections had to be aborted, ours is mounted there.
+    let _ = keystead_volumes::sys::unmount(&place.fusectl());
+    place.roots.remove_prefix(&config.cgroup_prefix);
+    Ok(left)
+}
+
+/// The folder as ours alone, in a mount namespace of its own.
+fn open(config: &HoldConfig) -> Result<(Arc<Place>, File), HoldError> {
+    let lock = open_folder(&config.data)?;
+    harden()?;
+    own_namespace()?;
+    take(&lock, &config.data)?;
+    let place = Arc::new(Place {
+        roots: Roots::find()
+            .map_err(|e| HoldError::System { what: "find cgroups", source: io::Error::other(e) })?,
+        nursery: spawn::Nursery::start().map_err(system("start a thread"))?,
+        data: config.data.clone(),
+        prefix: config.cgroup_prefix.clone(),
+    });
+    Ok((place, lock))
 }
 
 fn check(config: &HoldConfig) -> Result<(), HoldError> {
@@ -129,19 +152,40 @@ fn check(config: &HoldConfig) -> Result<(), HoldError> {
     Ok(())
 }
 
-/// The folder, locked for the life of this process.
+/// The folder and its lock file.
 fn open_folder(data: &Path) -> Result<File, HoldError> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(data).map_err(system("make hold's folder"))?;
     let path = data.join("lock");
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let lock = options.open(&path).map_err(system("open the lock file"))?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| HoldError::Taken(data.to_owned()))?;
     builder.create(data.join("fuse")).map_err(system("make hold's folder"))?;
     Ok(lock)
+}
+
+/// Takes the lock for the life of this process. A killed holder has it until it is out of the
+/// kernel, and may need help to get there.
+fn take(mut lock: &File, data: &Path) -> Result<(), HoldError> {
+    let deadline = Instant::now() + DYING;
+    while rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = std::fs::read_to_string(data.join("lock")).unwrap_or_default();
+        let holder: Option<i32> = holder.trim().parse().ok();
+        match holder {
+            Some(pid) if is_dying(pid) => undead::release(pid, data),
+            Some(pid) if Path::new(&format!("/proc/{pid}")).exists() => {
+                return Err(HoldError::Taken(data.to_owned()));
+            }
+            _ => {}
+        }
+        if Instant::now() >= deadline {
+            return Err(HoldError::Taken(data.to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    lock.set_len(0).map_err(system("write the lock file"))?;
+    writeln!(lock, "{}", std::process::id()).map_err(system("write the lock file"))
 }
 
 /// No core dump, no ptrace: passwords pass through pipes here.

@@ -32,7 +32,9 @@ pub(crate) fn sweep(place: &Arc<Place>) -> usize {
         Ok(all) => all
             .into_iter()
             .filter(|(d, file)| {
-                file.starts_with(&folder) || (file == Path::new("/") && noted.contains(&d.minor))
+                let known =
+                    || d.sequence().is_ok_and(|sequence| noted.contains(&(d.minor, sequence)));
+                file.starts_with(&folder) || (file == Path::new("/") && known())
             })
             .map(|(d, _)| d)
             .collect(),
@@ -41,7 +43,7 @@ pub(crate) fn sweep(place: &Arc<Place>) -> usize {
             vec![]
         }
     };
-    for minor in noted.iter().filter(|m| !ours.iter().any(|d| d.minor == **m)) {
+    for (minor, _) in noted.iter().filter(|(m, _)| !ours.iter().any(|d| d.minor == *m)) {
         forget(place, *minor);
     }
     left + release_all(place, ours)
@@ -71,10 +73,13 @@ fn release_all(place: &Arc<Place>, devices: Vec<LoopDevice>) -> usize {
     left
 }
 
-/// Notes that a loop device is ours, for a successor.
-pub(crate) fn note(place: &Place, minor: u32) -> std::io::Result<()> {
+/// Notes that a loop device is ours, for a successor. Its number alone would not do: somebody else
+/// may have the device by then.
+pub(crate) fn note(place: &Place, device: &LoopDevice) -> std::io::Result<()> {
+    let sequence = device.sequence().map_err(std::io::Error::other)?;
     std::fs::create_dir_all(place.data.join("loops"))?;
-    std::fs::write(place.data.join("loops").join(minor.to_string()), "")
+    let path = place.data.join("loops").join(device.minor.to_string());
+    std::fs::write(path, format!("{sequence}\n"))
 }
 
 /// It is not any more.
@@ -82,10 +87,14 @@ pub(crate) fn forget(place: &Place, minor: u32) {
     let _ = std::fs::remove_file(place.data.join("loops").join(minor.to_string()));
 }
 
-fn noted(place: &Place) -> Vec<u32> {
+/// Minor number and sequence of each.
+fn noted(place: &Place) -> Vec<(u32, u64)> {
     let entries = std::fs::read_dir(place.data.join("loops"));
-    let number = |e: std::fs::DirEntry| e.file_name().to_str()?.parse().ok();
-    entries.map(|all| all.flatten().filter_map(number).collect()).unwrap_or_default()
+    let one = |e: std::fs::DirEntry| {
+        let sequence = std::fs::read_to_string(e.path()).ok()?.trim().parse().ok()?;
+        Some((e.file_name().to_str()?.parse().ok()?, sequence))
+    };
+    entries.map(|all| all.flatten().filter_map(one).collect()).unwrap_or_default()
 }
 
 /// Thaws what may still be frozen on a loop device and takes it off.

@@ -102,7 +102,7 @@ impl Cluster {
             Some(device) => device,
             None => {
                 let device = sys::attach_loop(&target).map_err(|e| kernel("attach loop", e))?;
-                if let Err(error) = sweep::note(&self.place, device.minor) {
+                if let Err(error) = sweep::note(&self.place, &device) {
                     tracing::warn!(%error, "a successor would not know the loop device");
                 }
                 // Recorded before anything else may fail: whoever takes the cluster off finds it.
