@@ -4,7 +4,7 @@ use crate::cli::ServeArgs;
 use anyhow::{Context, Result};
 use keystead_node::hold::HoldConfig;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal, setsid};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The key-management server.
@@ -46,13 +46,15 @@ pub(crate) fn hold(args: &ServeArgs) -> Result<ExitCode> {
     // Refused when it leads a group already, and then it has left.
     let _ = setsid();
     logs();
-    let text = std::fs::read_to_string(&args.config)
-        .with_context(|| format!("read {}", args.config.display()))?;
-    let file: HoldFile =
-        toml::from_str(&text).with_context(|| format!("read {}", args.config.display()))?;
-    let HoldFile { socket, data, cgroup_prefix } = file;
-    keystead_node::hold::serve(HoldConfig { socket, data, cgroup_prefix }).context("serve hold")?;
+    keystead_node::hold::serve(hold_config(&args.config)?).context("serve hold")?;
     Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn hold_config(path: &Path) -> Result<HoldConfig> {
+    let read = || format!("read {}", path.display());
+    let text = std::fs::read_to_string(path).with_context(read)?;
+    let HoldFile { socket, data, cgroup_prefix } = toml::from_str(&text).with_context(read)?;
+    Ok(HoldConfig { socket, data, cgroup_prefix })
 }
 
 fn begin(args: &ServeArgs) -> Result<()> {

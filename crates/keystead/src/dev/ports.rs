@@ -4,8 +4,11 @@ use super::folder::{Folder, write_private};
 use crate::failure::Failure;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+const DYING: Duration = Duration::from_secs(1);
 
 /// Where the roles listen.
 #[derive(Serialize, Deserialize, Clone, Copy)]
@@ -37,13 +40,26 @@ fn free(
 ) -> Result<(SocketAddr, TcpListener)> {
     let again = kept.filter(|k| asked.port() == 0 && k.ip() == asked.ip());
     let probe = again.unwrap_or(asked);
-    let listener = TcpListener::bind(probe).map_err(|e| {
+    let listener = bound(probe).map_err(|e| {
         Failure::new(format!("{role} cannot listen on {probe}"))
             .why(e.to_string())
             .fix(format!("stop what listens there, or choose another by --{role}-listen"))
     })?;
     let address = listener.local_addr().context("read the chosen port")?;
     Ok((address, listener))
+}
+
+/// The roles of a supervisor that was killed a moment ago may still be on their way out.
+fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        match TcpListener::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
 }
 
 #[cfg(test)]

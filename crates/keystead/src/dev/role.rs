@@ -22,6 +22,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 pub(crate) const STOPS_WITHIN: Duration = Duration::from_secs(28);
 /// A killed process that a system call still holds is waited for this long.
 const KILLED_WITHIN: Duration = Duration::from_secs(1);
+/// Every so often it is looked whether a process was killed and does not end.
+const DYING_EVERY: Duration = Duration::from_millis(250);
 
 /// The four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,17 +118,30 @@ struct Plan {
 
 enum Process {
     Ours(Child),
-    Adopted(Arc<OwnedFd>),
+    Adopted(Pid, Arc<OwnedFd>),
 }
 
 impl Process {
+    /// It ended, or was killed and hangs in the kernel: a holder's successor frees it.
     async fn ended(&mut self) -> String {
+        let pid = match self {
+            Self::Ours(child) => child.id().map(u32::cast_signed),
+            Self::Adopted(pid, _) => Some(pid.as_raw_nonzero().get()),
+        };
+        tokio::select! {
+            biased;
+            how = self.reaped() => how,
+            () = hangs(pid) => "killed, but it hangs in the kernel".to_owned(),
+        }
+    }
+
+    async fn reaped(&mut self) -> String {
         match self {
             Self::Ours(child) => match child.wait().await {
                 Ok(status) => status.to_string(),
                 Err(e) => e.to_string(),
             },
-            Self::Adopted(pidfd) => {
+            Self::Adopted(_, pidfd) => {
                 let pidfd = Arc::clone(pidfd);
                 let wait = move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None);
                 match tokio::task::spawn_blocking(wait).await {
@@ -146,7 +161,7 @@ impl Process {
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
-            Self::Adopted(pidfd) => {
+            Self::Adopted(_, pidfd) => {
                 let _ = pidfd_send_signal(&**pidfd, signal);
             }
         }
@@ -234,9 +249,22 @@ impl Plan {
     }
 }
 
+/// Comes back once a process has been dying for a whole period.
+async fn hangs(pid: Option<i32>) {
+    let mut before = false;
+    loop {
+        tokio::time::sleep(DYING_EVERY).await;
+        let now = pid.is_some_and(keystead_node::hold::is_dying);
+        if now && before {
+            return;
+        }
+        before = now;
+    }
+}
+
 fn adopted(pid: Pid) -> Result<Process> {
     let fd = pidfd_open(pid, PidfdFlags::empty()).context("open the holder's process")?;
-    Ok(Process::Adopted(Arc::new(fd)))
+    Ok(Process::Adopted(pid, Arc::new(fd)))
 }
 
 /// A holder that outlived its supervisor: the process of the kept id, if it serves this folder.
@@ -248,6 +276,9 @@ pub(crate) fn find_holder(folder: &Folder) -> Option<Pid> {
 pub(crate) fn holder_of(root: &std::path::Path) -> Option<Pid> {
     let text = fs::read_to_string(root.join("run/hold.pid")).ok()?;
     let pid: i32 = text.trim().parse().ok()?;
+    if keystead_node::hold::is_dying(pid) {
+        return None;
+    }
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let command = String::from_utf8_lossy(&command).into_owned();
     let config = root.join("config/hold.toml");

@@ -65,9 +65,27 @@ pub(crate) fn clean(root: &Path) -> Result<()> {
         return Err(foreign(root).fix("delete it by hand if it is meant").into());
     }
     end_all(root)?;
+    clear_kernel(root)?;
     fs::remove_dir_all(root).with_context(|| format!("delete {}", root.display()))?;
     say!("deleted {}", root.display());
     Ok(())
+}
+
+/// A holder that was killed left loop devices and groups that only its folder's notes can name.
+fn clear_kernel(root: &Path) -> Result<()> {
+    let config = root.join("config/hold.toml");
+    if !config.exists() {
+        return Ok(());
+    }
+    let left = keystead_node::hold::clear(&crate::roles::hold_config(&config)?)
+        .context("clear away what the holder left")?;
+    if left == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{left} loop devices or groups of {} stay", root.display()))
+        .why("something still has them open: fuser -v /dev/loop* names it")
+        .fix("end that process, then run this again")
+        .into())
 }
 
 /// `None` while the file is not written yet, or no more.

@@ -15,6 +15,7 @@ use serde_json::Value;
 const LOCK: &str = "/tmp/keystead-kernel-test.lock";
 const STARTS_WITHIN: Duration = Duration::from_secs(40);
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
+const ROLES: [&str; 4] = ["kms", "hold", "control", "node"];
 const TICK: Duration = Duration::from_millis(10);
 
 /// How a World differs from the default.
@@ -105,15 +106,45 @@ impl World {
         self.read_env();
     }
 
+    /// All of it dies at once, as when the machine does: supervisor, roles, holder, workloads.
+    pub(crate) fn kill_everything(&mut self) {
+        let pids: Vec<i32> = ROLES.iter().map(|role| self.pid(role)).collect();
+        let supervisor = self.dev.id().cast_signed();
+        signal(supervisor, Signal::STOP);
+        for pid in pids.iter().copied().chain([supervisor]) {
+            signal(pid, Signal::KILL);
+        }
+        self.dev.wait().expect("the supervisor is reaped");
+        self.await_until(Duration::from_secs(10), "the end of all", || {
+            pids.iter().all(|pid| !alive(*pid)).then_some(())
+        });
+        self.stopped = true;
+    }
+
+    /// A start over the same folder.
+    pub(crate) fn start_again(&mut self) {
+        fs::remove_file(self.folder.path().join("env")).expect("the env file was there");
+        self.stopped = false;
+        self.dev = spawn_dev(self.folder.path(), &self.options);
+        self.read_env();
+    }
+
+    /// `keystead dev clean` after [`Self::kill_everything`]; nothing may be left.
+    pub(crate) fn clean(self) {
+        let prefix = self.cgroup_prefix().expect("it has run");
+        self.cli_ok(&["dev", "clean", "--data", &self.data().display().to_string()]);
+        let mut left = self.left();
+        groups(Path::new("/sys/fs/cgroup"), &prefix, 3, &mut left);
+        assert!(left.is_empty(), "left after clean: {left:#?}");
+        assert!(!self.data().exists(), "the folder is still there");
+    }
+
     /// An orderly stop, and a start over the same folder.
     pub(crate) fn stop_and_start(&mut self) {
         self.end();
         let left = self.left();
         assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
-        fs::remove_file(self.folder.path().join("env")).expect("the env file was there");
-        self.stopped = false;
-        self.dev = spawn_dev(self.folder.path(), &self.options);
-        self.read_env();
+        self.start_again();
     }
 
     /// A value of the env file.
@@ -186,7 +217,7 @@ impl World {
     /// The last lines of each role's log.
     pub(crate) fn log_tails(&self) -> String {
         let mut text = tail("dev", &self.folder.path().join("dev.log"));
-        for role in ["kms", "hold", "control", "node"] {
+        for role in ROLES {
             text.push_str(&tail(role, &self.data().join(format!("log/{role}.log"))));
         }
         text
@@ -264,12 +295,16 @@ impl World {
         // The kernel shows the backing file of a loop in another mount namespace as `/`: what is
         // new since the start is ours, for one World runs at a time.
         left.extend(loops().difference(&self.loops).map(|name| format!("loop device {name}")));
-        let config = fs::read_to_string(self.data().join("config/hold.toml")).unwrap_or_default();
-        let prefix = config.lines().find_map(|l| l.strip_prefix("cgroup_prefix = "));
-        if let Some(prefix) = prefix.map(|p| p.trim_matches('"')) {
-            groups(Path::new("/sys/fs/cgroup"), prefix, 3, &mut left);
+        if let Some(prefix) = self.cgroup_prefix() {
+            groups(Path::new("/sys/fs/cgroup"), &prefix, 3, &mut left);
         }
         left
+    }
+
+    fn cgroup_prefix(&self) -> Option<String> {
+        let config = fs::read_to_string(self.data().join("config/hold.toml")).ok()?;
+        let line = config.lines().find_map(|l| l.strip_prefix("cgroup_prefix = "))?;
+        Some(line.trim_matches('"').to_owned())
     }
 
     fn await_until<T>(&self, limit: Duration, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
@@ -313,8 +348,8 @@ fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
 impl Drop for World {
     fn drop(&mut self) {
         self.end();
-        let stop = ["dev", "stop", "--data"];
-        let _ = Command::new(env!("CARGO_BIN_EXE_keystead")).args(stop).arg(self.data()).output();
+        let clean = ["dev", "clean", "--data"];
+        let _ = Command::new(env!("CARGO_BIN_EXE_keystead")).args(clean).arg(self.data()).output();
     }
 }
 
