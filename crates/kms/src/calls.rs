@@ -1,5 +1,6 @@
 //! One call from bytes to bytes: proved, decoded, run, committed, recorded, answered.
 
+use crate::deletion::Ahead;
 use crate::ops::{self, Body, Call, Done, Note, Room};
 use crate::principals::Principals;
 use crate::recording::records;
@@ -33,6 +34,7 @@ pub(crate) struct Kms {
     pub(crate) hosts: Vec<String>,
     /// How long servers of this store had run when this one started, and when that was.
     pub(crate) ran_before: (u64, Boot),
+    pub(crate) ahead: Ahead,
 }
 
 /// A request as the listener read it.

@@ -55,6 +55,10 @@ pub struct KmsConfig {
     /// Further names that clients may call this server by, with the port.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// File with the milliseconds that the deletion scheduler is ahead of the clocks; read every
+    /// second. For `keystead dev` only: a deletion then falls due when somebody says so.
+    #[serde(default)]
+    pub scheduler_ahead: Option<PathBuf>,
 }
 
 /// How keys are held in memory.

@@ -2,6 +2,7 @@
 //!
 //! Two clocks must agree: the wall has passed the date, and servers of this store have run for the
 //! whole window. A wall clock put forward deletes nothing; a server that was down deletes later.
+//! `keystead dev kms-clock` puts both forward at once, for this purpose alone.
 
 use crate::calls::Kms;
 use crate::store::records::KeyState;
@@ -9,6 +10,8 @@ use crate::store::state::Change;
 use keystead_aws::trail::{CallRecord, Identity, Resource};
 use keystead_types::KeyArn;
 use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,11 +34,40 @@ pub(crate) async fn run(kms: &Kms) {
     }
 }
 
+/// How far the scheduler is ahead of the clocks; never behind.
+pub(crate) struct Ahead {
+    file: Option<PathBuf>,
+    ms: AtomicI64,
+}
+
+impl Ahead {
+    pub(crate) fn of(file: Option<PathBuf>) -> Self {
+        let ahead = Self { file, ms: AtomicI64::new(0) };
+        ahead.read();
+        ahead
+    }
+
+    pub(crate) fn ms(&self) -> i64 {
+        self.ms.load(Ordering::Relaxed)
+    }
+
+    /// No file, or one that says nothing: as before.
+    fn read(&self) {
+        let text = self.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        if let Some(ms) = text.and_then(|t| t.trim().parse::<i64>().ok()) {
+            self.ms.fetch_max(ms, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Deletes what is due.
 pub(crate) async fn look(kms: &Kms) {
+    kms.ahead.read();
     let due = |state: KeyState| match state {
         KeyState::PendingDeletion { date_ms, due_running_ms } => {
-            kms.clock.wall_ms() >= date_ms && kms.running_ms() >= due_running_ms
+            let ahead = kms.ahead.ms();
+            kms.clock.wall_ms().saturating_add(ahead) >= date_ms
+                && kms.running_ms().saturating_add(ahead.unsigned_abs()) >= due_running_ms
         }
         KeyState::Enabled | KeyState::Disabled => false,
     };

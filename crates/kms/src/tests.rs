@@ -50,6 +50,7 @@ fn config(folder: &Path) -> KmsConfig {
         hosts: vec![],
         arena: crate::Arena::Mlock,
         insecure_swap: false,
+        scheduler_ahead: Some(folder.join("ahead")),
     }
 }
 
@@ -118,6 +119,28 @@ async fn a_deletion_waits_for_the_wall_and_for_the_time_that_servers_ran() {
     let (records, _) =
         kms.trail.newest(&nine(), |r| r.get("eventName") == Some(&json!("DeleteKey")));
     assert_eq!(records.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scheduler_can_be_put_forward_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = Arc::new(Hand::default());
+    let kms = kms(folder.path(), &clock).await;
+    let pending = KeyState::PendingDeletion {
+        date_ms: clock.wall_ms() + 7 * DAY,
+        due_running_ms: kms.running_ms() + (7 * DAY).unsigned_abs(),
+    };
+    let writer = kms.store.writer().await;
+    writer.commit(vec![Change::PutKey(key(pending))], &[]).expect("made");
+    drop(writer);
+    let there = || kms.store.state().keys.contains_key(&arn());
+    for (ahead, gone) in
+        [("nonsense", false), ("-1", false), ("604799999", false), ("604800000", true)]
+    {
+        std::fs::write(folder.path().join("ahead"), ahead).expect("written");
+        deletion::look(&kms).await;
+        assert_eq!(!there(), gone, "{ahead}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

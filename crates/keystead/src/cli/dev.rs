@@ -68,4 +68,12 @@ pub(crate) enum DevCommand {
     Stop(DevFolder),
     /// Stop, then delete the folder
     Clean(DevFolder),
+    /// Put KMS's deletion scheduler forward: keys whose waiting period is over by then are deleted
+    KmsClock {
+        /// By how much, as +8d
+        #[arg(value_name = "SPAN")]
+        by: String,
+        #[command(flatten)]
+        folder: DevFolder,
+    },
 }

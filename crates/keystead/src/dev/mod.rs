@@ -7,6 +7,7 @@
 mod configs;
 mod env_file;
 mod folder;
+mod kms_clock;
 mod log;
 mod ports;
 mod role;
@@ -45,6 +46,7 @@ pub(crate) fn run(args: DevArgs) -> Result<ExitCode> {
     match args.command {
         Some(DevCommand::Stop(folder)) => stop::stop(&path(&folder)?)?,
         Some(DevCommand::Clean(folder)) => stop::clean(&path(&folder)?)?,
+        Some(DevCommand::KmsClock { by, folder }) => kms_clock::put_forward(&path(&folder)?, &by)?,
         // Current-thread on purpose: children are told to end with the thread that made them, and
         // this one lives as long as the process.
         None => tokio::runtime::Builder::new_current_thread()
