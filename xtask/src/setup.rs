@@ -10,12 +10,13 @@ use std::process::Command;
 const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 
 /// What must be there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/sbin/losetup", "util-linux"),
     ("/usr/sbin/cryptsetup", "cryptsetup-bin"),
+    ("/usr/bin/fio", "fio"),
     // For xtask/vm/boot-vm.sh: what this machine's kernel lacks is shown in another's.
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
     ("/bin/busybox", "busybox-static"),

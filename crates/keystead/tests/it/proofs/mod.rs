@@ -7,6 +7,7 @@
 mod aes_schedule;
 mod audit;
 mod bad_input;
+mod blocks;
 mod disk;
 mod eviction;
 mod exit;
