@@ -194,7 +194,17 @@ impl World {
             .expect("the command line runs")
     }
 
-    /// The same, and it must succeed; answers stdout.
+    /// The same, with somebody's token.
+    pub(crate) fn cli_as(&self, token: &str, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_keystead"))
+            .args(args)
+            .envs(&self.env)
+            .env("KEYSTEAD_TOKEN", token)
+            .output()
+            .expect("the command line runs")
+    }
+
+    /// The same as the operator, and it must succeed; answers stdout.
     pub(crate) fn cli_ok(&self, args: &[&str]) -> String {
         let out = self.cli(args);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -76,13 +76,31 @@ fn wrong_keys_and_policies_are_refused_by_name_and_nothing_changes() {
     refused(&stage, "bad", &arn, &["pending deletion", "cancel-key-deletion"]);
     stage.owner.call("CancelKeyDeletion", json!({"KeyId": arn}));
     stage.owner.call("EnableKey", json!({"KeyId": arn}));
-    // Placeholders left in the policy never reach a key.
-    for placeholder in ["<TENANT-ROLE-ARN>", "<TENANT_ROLE_ARN>"] {
-        let policy = stage.owner.policy(Some(placeholder));
-        let answer =
-            stage.owner.try_call("CreateKey", &json!({"Policy": policy})).expect("it answers");
-        assert_eq!(answer.body["__type"], "MalformedPolicyDocumentException", "{}", answer.body);
+    // Placeholders left in the policy, in any of the brief's spellings, never reach a key: neither
+    // a new one nor one that is there.
+    let account = stage.world.env("KEYSTEAD_CUSTOMER_ACCOUNT").to_owned();
+    let filled = stage.owner.policy(Some(&role));
+    for (value, placeholder) in [
+        (role.as_str(), "<TENANT_ROLE_ARN>"),
+        (role.as_str(), "<tenant-role-arn>"),
+        (role.as_str(), "<TENANT-ROLE-ARN>"),
+        (account.as_str(), "<YOUR_AWS_ACCOUNT_ID>"),
+        (account.as_str(), "<customer-aws-account>"),
+    ] {
+        let policy = filled.replace(value, placeholder);
+        assert_ne!(policy, filled);
+        for (operation, body) in [
+            ("CreateKey", json!({"Policy": policy})),
+            ("PutKeyPolicy", json!({"KeyId": arn, "Policy": policy})),
+        ] {
+            let answer = stage.owner.try_call(operation, &body).expect("it answers");
+            let said = &answer.body["__type"];
+            assert_eq!(said, "MalformedPolicyDocumentException", "{placeholder}: {}", answer.body);
+        }
     }
+    let kept = stage.owner.call("GetKeyPolicy", json!({"KeyId": arn})).body;
+    let kept: Value = serde_json::from_str(kept["Policy"].as_str().expect("text")).expect("JSON");
+    assert_eq!(kept, whole);
 
     // After all that the right key is accepted, once.
     stage.world.cli_ok(&["cluster", "associate", "bad", "--key-arn", &arn]);
@@ -92,7 +110,42 @@ fn wrong_keys_and_policies_are_refused_by_name_and_nothing_changes() {
     let (status, problem) = stage.api("PUT", "/v1/clusters/bad/binding", body);
     assert_eq!(status, 409, "{problem}");
     stage.wait("bad", "Ready", None, Duration::from_secs(60));
+    a_foreign_organization_is_refused(&stage, &role, &arn);
+    stage.wait("bad", "Ready", None, Duration::from_secs(5));
     stage.world.stop();
+}
+
+/// Even where the owner's policy lets its tenant role in: a key serves one organization, and who
+/// that is, is not told.
+fn a_foreign_organization_is_refused(stage: &Stage, role: &str, arn: &str) {
+    let made = stage.world.cli_json(&["organization", "create", "rival", "--json"]);
+    let token = made["token"].as_str().expect("a token");
+    let rival = |args: &[&str]| stage.world.cli_as(token, args);
+    let create = ["cluster", "create", "theirs", "--region", REGION, "--encryption", "external"];
+    let out = rival(&create);
+    assert!(out.status.success(), "{out:?}");
+    let begun = Instant::now();
+    let theirs = loop {
+        let view = rival(&["cluster", "get", "theirs", "--json"]);
+        let view: Value = serde_json::from_slice(&view.stdout).expect("JSON");
+        if let Some(theirs) = view["tenant_role_arn"].as_str() {
+            break theirs.to_owned();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "{view}");
+    };
+    let mut policy: Value = serde_json::from_str(&stage.owner.policy(Some(role))).expect("JSON");
+    for statement in [1, 2] {
+        policy["Statement"][statement]["Principal"] = json!({"AWS": [role, theirs]});
+    }
+    stage.owner.call("PutKeyPolicy", json!({"KeyId": arn, "Policy": policy.to_string()}));
+    let out = rival(&["cluster", "associate", "theirs", "--key-arn", arn]);
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(!out.status.success() && text.contains("cannot be shared"), "{text}");
+    assert!(!text.contains("dev"), "it tells whose it is: {text}");
+    let view = rival(&["cluster", "get", "theirs", "--json"]);
+    let view: Value = serde_json::from_slice(&view.stdout).expect("JSON");
+    assert_eq!(view["key_arns"], json!([]));
 }
 
 #[test]
