@@ -110,6 +110,11 @@ fn cgroup2(mountinfo: &str) -> Option<PathBuf> {
     line.split(' ').nth(4).map(PathBuf::from)
 }
 
+/// The devices of `/proc/swaps`.
+pub(crate) fn swaps(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().skip(1).filter_map(|l| l.split_whitespace().next())
+}
+
 /// Device-mapper swap is taken for encrypted here; the node looks closer before it serves.
 fn swap() -> Check {
     let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
@@ -119,8 +124,7 @@ fn swap() -> Check {
 }
 
 fn plain_swap(swaps: &str) -> Option<&str> {
-    let devices = swaps.lines().skip(1).filter_map(|l| l.split_whitespace().next());
-    devices.into_iter().find(|d| !d.starts_with("/dev/dm-") && !d.starts_with("/dev/mapper/"))
+    self::swaps(swaps).find(|d| !d.starts_with("/dev/dm-") && !d.starts_with("/dev/mapper/"))
 }
 
 fn programs() -> Check {

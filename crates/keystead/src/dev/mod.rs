@@ -79,6 +79,13 @@ fn check(args: &DevRun, root: &Path) -> Result<()> {
                 .into());
         }
     }
+    let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
+    if let (Some(device), false) = (crate::doctor::swaps(&swaps).next(), args.insecure_swap) {
+        return Err(Failure::new(format!("swap is on ({device})"))
+            .why("key material may reach it")
+            .fix(format!("swapoff {device}; or --insecure-swap when it is encrypted"))
+            .into());
+    }
     let span = &args.evict_after;
     let digits = span.strip_suffix(['s', 'm', 'h']).filter(|d| !d.is_empty());
     if !digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit())) {

@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+/// One that ran for so long did start.
+const STEADY: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The whole orderly stop, whatever hangs: 9 + 1 + 13 + 1 + 3 + 1 s at worst.
 pub(crate) const STOPS_WITHIN: Duration = Duration::from_secs(28);
@@ -185,13 +187,23 @@ impl Plan {
                 Ok(mut running) => {
                     if let (true, Process::Ours(child)) = (faults > 0, &running) {
                         let pid = child.id().unwrap_or_default();
-                        self.said.line(&format!("{name} started again (process {pid})"));
+                        if faults.is_power_of_two() {
+                            self.said.line(&format!("{name} started again (process {pid})"));
+                        }
                     }
+                    let began = Instant::now();
                     tokio::select! {
                         how = running.ended() => {
+                            if began.elapsed() > STEADY {
+                                faults = 0;
+                            }
                             let why = last_line(&self.log);
                             let why = why.map(|l| format!("\n  its last line: {l}")).unwrap_or_default();
-                            self.said.line(&format!("{name} ended ({how}); again in 200 ms{why}"));
+                            // One that cannot start is told at its 1st, 2nd, 4th, 8th ... end.
+                            if faults == 0 || faults.is_power_of_two() {
+                                self.said
+                                    .line(&format!("{name} ended ({how}); again in 200 ms{why}"));
+                            }
                         }
                         deadline = &mut stopped => {
                             return self.stop(running, deadline.unwrap_or_else(|_| Instant::now())).await;

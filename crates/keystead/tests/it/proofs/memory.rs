@@ -52,7 +52,27 @@ fn a_freeze_leaves_no_key_in_any_process() {
 }
 
 #[test]
-fn no_role_dumps_core_and_swap_in_clear_is_refused() {
+fn swap_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let swaps = folder.path().join("swaps");
+    std::fs::write(&swaps, "Filename Type Size Used Priority\n/dev/kst partition 1 0 -2\n")
+        .expect("written");
+    let script = "mount --bind \"$1\" /proc/swaps && exec \"$2\" dev --data \"$3\"";
+    let out = std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(&swaps)
+        .arg(env!("CARGO_BIN_EXE_keystead"))
+        .arg(folder.path().join("data"))
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success());
+    assert!(said.contains("swap is on (/dev/kst)") && said.contains("swapoff /dev/kst"), "{said}");
+    assert!(!folder.path().join("data").exists(), "it began all the same");
+}
+
+#[test]
+fn no_role_dumps_core() {
     let stage = Stage::new(World::start(WorldOptions::default()));
     for role in ["kms", "node"] {
         let pid = stage.world.pid(role);
