@@ -5,9 +5,8 @@ use crate::joint::figures::Figures;
 use crate::joint::outages::signal;
 use crate::joint::stage::{Cluster, Stage};
 use crate::world::{Random, World, WorldOptions};
-use std::io::Read;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// One pass: every block of the file written in random order and sizes, then read back and its
@@ -35,16 +34,19 @@ fn no_block_is_lost_or_wrong_when_the_node_dies_under_load() {
     let cluster = stage.cluster("blocks");
     let mut random = Random::from_environment();
     let kills = count(3, 50);
-    let (done, passes) = passes_until_told(&stage, &cluster);
-    for _ in 0..kills {
-        let node = stage.world.pid("node");
-        std::thread::sleep(Duration::from_millis(100 + random.below(900)));
-        signal(node, libc::SIGKILL);
-        stage.world.wait_for_new("node", node, Duration::from_secs(5));
-        stage.wait(&cluster.name, "Ready", None, Duration::from_secs(10));
-    }
-    drop(done);
-    let passes: Vec<Pass> = passes.iter().collect();
+    let stop = AtomicBool::new(false);
+    let passes = std::thread::scope(|scope| {
+        let passes = scope.spawn(|| passes_until(&stop, &stage, &cluster));
+        for _ in 0..kills {
+            let node = stage.world.pid("node");
+            std::thread::sleep(Duration::from_millis(100 + random.below(900)));
+            signal(node, libc::SIGKILL);
+            stage.world.wait_for_new("node", node, Duration::from_secs(5));
+            stage.wait(&cluster.name, "Ready", None, Duration::from_secs(10));
+        }
+        stop.store(true, Ordering::Relaxed);
+        passes.join().expect("fio runs")
+    });
     let wrong: Vec<&Pass> = passes.iter().filter(|p| !p.good()).collect();
     Figures::default().say(format!(
         "kill -9 of node under fio 4 KiB to 512 KiB: {kills} kills, {} passes of 128 MiB written and verified, {} I/O errors or wrong blocks",
@@ -70,41 +72,18 @@ impl Pass {
     }
 }
 
-/// Runs passes in hold's mount namespace until the sender is dropped; the last one ends first.
-fn passes_until_told(
-    stage: &Stage,
-    cluster: &Cluster,
-) -> (std::sync::mpsc::Sender<()>, Receiver<Pass>) {
+/// Runs passes in hold's mount namespace; the last one, too, comes to its end.
+fn passes_until(stop: &AtomicBool, stage: &Stage, cluster: &Cluster) -> Vec<Pass> {
     let id = stage.view(&cluster.name)["id"].as_str().expect("an id").to_owned();
     let folder = format!("--directory=/run/keystead-disks/{id}/search");
     let hold = stage.world.pid("hold").to_string();
-    let (done, ended) = channel();
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        while ended.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
-            let mut fio = Command::new("nsenter");
-            fio.args(["-t", &hold, "-m", "fio", &folder]).args(PASS);
-            let child = fio.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("fio runs");
-            let _ = tell.send(ended_within(child, Duration::from_secs(120)));
-        }
-    });
-    (done, told)
-}
-
-fn ended_within(mut child: Child, limit: Duration) -> Pass {
-    let mut stdout = child.stdout.take().expect("piped");
-    let (tell, told) = channel();
-    std::thread::spawn(move || {
-        let mut said = String::new();
-        let _ = stdout.read_to_string(&mut said);
-        let _ = tell.send(said);
-    });
-    let said = match told.recv_timeout(limit) {
-        Ok(said) => said,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            let _ = child.kill();
-            format!("no end within {limit:?}")
-        }
-    };
-    Pass { status: child.wait().expect("reaped"), said }
+    let mut passes = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut fio = Command::new("timeout");
+        fio.args(["120", "nsenter", "-t", &hold, "-m", "fio", &folder]).args(PASS);
+        let out = fio.output().expect("fio runs");
+        let said = [out.stdout, out.stderr].concat();
+        passes.push(Pass { status: out.status, said: String::from_utf8_lossy(&said).into() });
+    }
+    passes
 }
