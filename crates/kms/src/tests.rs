@@ -1,5 +1,7 @@
 //! What needs a clock in the hand, or a server that dies between two steps.
 
+mod states;
+
 use crate::calls::Kms;
 use crate::store::records::{Key, KeyState, Material};
 use crate::store::state::Change;
