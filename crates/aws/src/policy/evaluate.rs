@@ -131,12 +131,13 @@ pub fn evaluate(input: &EvaluateInput<'_>) -> Verdict {
         stopped_by_session = true;
     }
     for grant in input.grants.iter().filter(|g| g.permits(input.request)) {
+        // Named as the session itself, his session policy does not hold him; in another account
+        // it does.
         match grant.coverage(input.caller) {
-            Some(Covered::Session) => return Verdict::Allow(AllowedBy::Grant(grant.id.to_owned())),
-            Some(Covered::Named) if session_allows => {
+            Some(covered) if session_allows || (covered == Covered::Session && !foreign) => {
                 return Verdict::Allow(AllowedBy::Grant(grant.id.to_owned()));
             }
-            Some(Covered::Named) => stopped_by_session = true,
+            Some(_) => stopped_by_session = true,
             None => {}
         }
     }

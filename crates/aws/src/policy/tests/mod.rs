@@ -3,6 +3,9 @@
 mod conditions;
 mod documents;
 mod grants;
+mod naive;
+mod naive_conditions;
+mod rules;
 mod verdicts;
 
 use super::*;
