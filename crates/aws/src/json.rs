@@ -64,6 +64,14 @@ impl Fields {
         self.members.remove(name).filter(|v| !v.is_null())
     }
 
+    /// A member that the server cannot honour: ignored, it would give more than was asked for.
+    pub fn unserved(&mut self, name: &str) -> Result<(), AwsError> {
+        match self.member(name) {
+            None => Ok(()),
+            Some(_) => Err(error::unsupported(format!("{name} is not supported by this server."))),
+        }
+    }
+
     /// Notes one fault.
     pub fn note(&mut self, text: String) {
         self.faults.push(text);

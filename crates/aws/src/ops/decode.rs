@@ -119,6 +119,8 @@ fn policy(f: &mut Fields, text: Option<String>) -> Option<String> {
 
 impl CreateKey {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
+        f.unserved("CustomKeyStoreId")?;
+        f.unserved("XksKeyId")?;
         let text = f.text("Policy", 1, 131_072)?;
         let policy = policy(f, text);
         let spec = f.word(
@@ -211,10 +213,7 @@ impl Encrypt {
 
 /// Who asks that the plaintext be sealed for his enclave must not get it in clear.
 fn no_recipient(f: &mut Fields) -> Result<(), AwsError> {
-    match f.inner("Recipient")? {
-        Some(_) => Err(error::unsupported("Recipient is not supported by this server.")),
-        None => Ok(()),
-    }
+    f.unserved("Recipient")
 }
 
 impl Decrypt {
@@ -340,8 +339,11 @@ impl CreateGrant {
         if let Some(mut inner) = f.inner("Constraints")? {
             constraints.encryption_context_equals = inner.maybe_pairs("EncryptionContextEquals")?;
             constraints.encryption_context_subset = inner.maybe_pairs("EncryptionContextSubset")?;
+            inner.unserved("SourceArn")?;
             f.absorb(inner);
         }
+        f.unserved("GranteeServicePrincipal")?;
+        f.unserved("RetiringServicePrincipal")?;
         check_constraints(f, &constraints);
         Ok(Self {
             key_id,

@@ -165,3 +165,22 @@ proptest! {
         let _ = KeyRef::parse(&given, &region, true);
     }
 }
+
+#[test]
+fn what_cannot_be_honoured_is_refused_and_not_ignored() {
+    use Operation as O;
+    for (op, member) in [
+        (O::CreateGrant, r#""Constraints":{"SourceArn":"arn:aws:s3:::b"}"#),
+        (O::CreateGrant, r#""GranteeServicePrincipal":"s3.amazonaws.com""#),
+        (O::CreateGrant, r#""RetiringServicePrincipal":"s3.amazonaws.com""#),
+        (O::CreateKey, r#""CustomKeyStoreId":"cks-1""#),
+        (O::CreateKey, r#""XksKeyId":"x""#),
+        (O::Decrypt, r#""Recipient":{}"#),
+        (O::GenerateDataKey, r#""Recipient":{}"#),
+    ] {
+        let body = format!(
+            r#"{{"KeyId":"k","GranteePrincipal":"111122223333","Operations":["Decrypt"],"CiphertextBlob":"AAAA","NumberOfBytes":1,{member}}}"#
+        );
+        assert_eq!(refused(op, &body).code, "UnsupportedOperationException", "{body}");
+    }
+}

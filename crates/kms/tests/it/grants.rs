@@ -55,6 +55,8 @@ async fn a_grant_that_is_not_made() {
         ("Constraints", subset(pairs(9, 1)), shape),
         ("Constraints", equals(pairs(9, 1)), shape),
         ("Constraints", subset(pairs(1, 385)), shape),
+        // A constraint that is not served: ignored, the grant would have none.
+        ("Constraints", json!({"SourceArn": "arn:aws:s3:::b"}), "UnsupportedOperationException"),
         ("GrantTokens", json!(["AAAA"]), "InvalidGrantTokenException"),
         ("GrantTokens", json!(vec!["AAAA"; 11]), shape),
         ("DryRun", json!(true), "DryRunOperationException"),

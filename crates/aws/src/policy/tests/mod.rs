@@ -5,6 +5,7 @@ mod documents;
 mod grants;
 mod naive;
 mod naive_conditions;
+mod random;
 mod rules;
 mod verdicts;
 

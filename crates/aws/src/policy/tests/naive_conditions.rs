@@ -1,6 +1,7 @@
 //! Conditions a second time: operators by their names, values by plain text work.
 
-use super::rules::{Case, DATES};
+use super::random::DATES;
+use super::rules::Case;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
