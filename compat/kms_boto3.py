@@ -111,6 +111,7 @@ def main():
     arn = made["Arn"]
     assert made["KeyState"] == "Enabled" and made["KeySpec"] == "SYMMETRIC_DEFAULT", made
     check("kms", "OWNER", "create_alias", AliasName="alias/compat", TargetKeyId=arn)
+    kms = client("kms", "OWNER")
     assert check("kms", "OWNER", "describe_key", KeyId="alias/compat")["KeyMetadata"] == made
     keys = check("kms", "OWNER", "list_keys")["Keys"]
     assert [k["KeyArn"] for k in keys] == [arn], keys
@@ -118,6 +119,35 @@ def main():
     assert aliases[0]["AliasName"] == "alias/compat", aliases
     got = check("kms", "OWNER", "get_key_policy", KeyId=arn, PolicyName="default")["Policy"]
     assert json.loads(got) == policy, got
+
+    names = check("kms", "OWNER", "list_key_policies", KeyId=arn)
+    assert names["PolicyNames"] == ["default"] and not names["Truncated"], names
+    check("kms", "OWNER", "update_key_description", KeyId=arn, Description="other words")
+    assert kms.describe_key(KeyId=arn)["KeyMetadata"]["Description"] == "other words"
+    assert len(check("kms", "OWNER", "generate_random", NumberOfBytes=64)["Plaintext"]) == 64
+
+    check("kms", "OWNER", "tag_resource", KeyId=arn, Tags=[
+        {"TagKey": "t", "TagValue": "w"}, {"TagKey": "empty", "TagValue": ""}])
+    tags = check("kms", "OWNER", "list_resource_tags", KeyId=arn)["Tags"]
+    assert tags == [{"TagKey": "empty", "TagValue": ""}, {"TagKey": "t", "TagValue": "w"}], tags
+    check("kms", "OWNER", "untag_resource", KeyId=arn, TagKeys=["t", "absent"])
+    tags = kms.list_resource_tags(KeyId=arn)["Tags"]
+    assert tags == [{"TagKey": "empty", "TagValue": ""}], tags
+    refused("TagException", lambda: kms.tag_resource(
+        KeyId=arn, Tags=[{"TagKey": "aws:x", "TagValue": ""}]))
+
+    hmac = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]
+    assert hmac["MacAlgorithms"] == ["HMAC_SHA_256"] and hmac["KeyState"] == "Enabled", hmac
+    refused("InvalidKeyUsageException", lambda: kms.encrypt(KeyId=hmac["Arn"], Plaintext=b"x"))
+    refused("UnsupportedOperationException", lambda: kms.generate_mac(
+        KeyId=hmac["Arn"], Message=b"x", MacAlgorithm="HMAC_SHA_256"))
+    refused("ValidationException", lambda: kms.update_alias(
+        AliasName="alias/compat", TargetKeyId=hmac["Arn"]))
+    second = kms.create_key()["KeyMetadata"]
+    check("kms", "OWNER", "update_alias", AliasName="alias/compat", TargetKeyId=second["KeyId"])
+    assert kms.describe_key(KeyId="alias/compat")["KeyMetadata"]["Arn"] == second["Arn"]
+    check("kms", "OWNER", "delete_alias", AliasName="alias/compat")
+    refused("NotFoundException", lambda: kms.describe_key(KeyId="alias/compat"))
 
     context = {"keystead:cluster": "c", "ümlaut": "ß"}
     for who, given in (("OWNER", None), ("OPERATOR", session)):
@@ -137,7 +167,6 @@ def main():
     blind = check("kms", "OWNER", "generate_data_key_without_plaintext", KeyId=arn,
                   NumberOfBytes=64)
     assert "Plaintext" not in blind
-    kms = client("kms", "OWNER")
     refused("InvalidCiphertextException", lambda: kms.decrypt(CiphertextBlob=sealed))
     refused("DryRunOperationException", lambda: kms.decrypt(
         CiphertextBlob=sealed, EncryptionContext=context, DryRun=True))

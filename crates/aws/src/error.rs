@@ -132,6 +132,26 @@ pub fn alias_prefix() -> AwsError {
 pub fn alias_reserved() -> AwsError {
     AwsError::client("NotAuthorizedException", "")
 }
+/// UpdateAlias to a key of another spec or usage.
+pub fn alias_of_another_kind(alias_arn: &str) -> AwsError {
+    validation(format!(
+        "Alias {alias_arn} must keep its key's type and usage: the current and the new key differ."
+    ))
+}
+/// Tags that are refused.
+pub fn tags(text: &str) -> AwsError {
+    AwsError::client("TagException", text)
+}
+/// CreateKey without a usage of a key that is not symmetric.
+pub fn key_usage_missing() -> AwsError {
+    validation(
+        "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+    )
+}
+/// CreateKey with a usage that the spec does not have.
+pub fn key_usage_unfit(usage: &str, spec: &str) -> AwsError {
+    validation(format!("KeyUsage {usage} is not compatible with KeySpec {spec}"))
+}
 /// A request that breaks its shape.
 pub fn validation(text: impl Into<String>) -> AwsError {
     AwsError::client("ValidationException", text)

@@ -72,6 +72,13 @@ impl Fields {
         }
     }
 
+    /// A list or structure that must be there.
+    pub fn present(&mut self, name: &str) {
+        if self.members.get(name).is_none_or(Value::is_null) {
+            self.missing(name);
+        }
+    }
+
     /// Notes one fault.
     pub fn note(&mut self, text: String) {
         self.faults.push(text);

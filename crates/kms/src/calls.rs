@@ -9,7 +9,7 @@ use crate::trail::{Record, Trail};
 use crate::watch::Hub;
 use crate::who::{Gatekeeper, Surroundings, Who};
 use keystead_aws::cloudtrail::{self, LookupEvents};
-use keystead_aws::ops::{KmsRequest, Operation, TARGET_PREFIX};
+use keystead_aws::ops::{KmsRequest, NOT_SERVED, Operation, TARGET_PREFIX};
 use keystead_aws::query::{Form, IAM_NAMESPACE, QueryRequest, STS_NAMESPACE};
 use keystead_aws::sigv4::{self, AuthFault, HttpRequest, Presented};
 use keystead_aws::trail::{kms_parameters, query_parameters};
@@ -203,6 +203,7 @@ impl Kms {
             now_ms: self.clock.wall_ms(),
             running_ms: self.running_ms(),
             source_ip: &request.peer,
+            user_agent: http.header("user-agent"),
             request_id: &request.request_id,
         };
         match service {
@@ -219,6 +220,9 @@ impl Kms {
                     return self.finish(request, &call, event, failed(denied), None).await;
                 }
                 self.watch(http.body).await
+            }
+            Service::Kms(None, name) if NOT_SERVED.contains(&&*name) => {
+                Err(error::unsupported(format!("{name} is not supported by this server.")))
             }
             Service::Kms(None, name) => {
                 tracing::info!(%name, "an operation that this server does not have");

@@ -75,6 +75,7 @@ fn key(state: KeyState) -> Key {
     let text = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}]}"#;
     Key {
         arn: arn(),
+        spec: crate::store::records::KeySpec::Symmetric,
         description: String::new(),
         created_ms: 0,
         state,

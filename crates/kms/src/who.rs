@@ -17,6 +17,8 @@ pub(crate) struct Who {
     pub(crate) caller: Caller,
     pub(crate) identity: Vec<Policy>,
     pub(crate) session: Option<Policy>,
+    /// Tags of the session's role.
+    pub(crate) tags: Vec<(String, String)>,
     pub(crate) access_key_id: String,
     /// When the session began.
     pub(crate) issued_ms: Option<i64>,
@@ -45,6 +47,7 @@ impl Gatekeeper {
                     caller: user.caller.clone(),
                     identity: vec![user.policy.clone()],
                     session: None,
+                    tags: Vec::new(),
                     access_key_id: id.clone(),
                     issued_ms: None,
                 };
@@ -77,6 +80,7 @@ impl Gatekeeper {
                     caller,
                     identity: role.policies.clone(),
                     session: policy,
+                    tags: role.record.tags.clone(),
                     access_key_id: id.clone(),
                     issued_ms: Some(session.issued_ms),
                 };

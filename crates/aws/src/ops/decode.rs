@@ -1,10 +1,12 @@
 //! Reading requests. Shape is checked here; that a key exists, its state and permissions are not.
 
 use super::requests::{
-    CreateAlias, CreateGrant, CreateKey, Decrypt, Encrypt, GenerateDataKey, KeyOnly, KmsRequest,
-    ListAliases, ListGrants, ListKeys, PutKeyPolicy, ReEncrypt, RetireGrant, RevokeGrant,
-    ScheduleKeyDeletion, Tag,
+    AliasAndTarget, CreateGrant, CreateKey, Decrypt, DeleteAlias, Encrypt, GenerateDataKey,
+    GenerateRandom, KeyOnly, KmsRequest, ListAliases, ListGrants, ListKeys, ListOfKey,
+    PutKeyPolicy, ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion, TagResource,
+    UntagResource, UpdateKeyDescription,
 };
+use super::tags::{check_tags, read_tags};
 use super::{GRANT_OPERATIONS, Operation};
 use crate::json::{Fields, fault};
 use crate::policy::GrantConstraints;
@@ -35,15 +37,30 @@ impl KmsRequest {
             Operation::GenerateDataKeyWithoutPlaintext => {
                 Self::GenerateDataKeyWithoutPlaintext(GenerateDataKey::read(&mut f)?)
             }
+            Operation::GenerateRandom => Self::GenerateRandom(GenerateRandom::read(&mut f)?),
             Operation::EnableKey => Self::EnableKey(KeyOnly::read(&mut f)?),
             Operation::DisableKey => Self::DisableKey(KeyOnly::read(&mut f)?),
             Operation::ScheduleKeyDeletion => {
                 Self::ScheduleKeyDeletion(ScheduleKeyDeletion::read(&mut f)?)
             }
             Operation::CancelKeyDeletion => Self::CancelKeyDeletion(KeyOnly::read(&mut f)?),
+            Operation::UpdateKeyDescription => Self::UpdateKeyDescription(UpdateKeyDescription {
+                key_id: f.required("KeyId", 1, 2048)?,
+                description: f.required("Description", 0, 8192)?,
+            }),
             Operation::GetKeyPolicy => Self::GetKeyPolicy(KeyOnly::read(&mut f)?),
             Operation::PutKeyPolicy => Self::PutKeyPolicy(PutKeyPolicy::read(&mut f)?),
-            Operation::CreateAlias => Self::CreateAlias(CreateAlias::read(&mut f)?),
+            Operation::ListKeyPolicies => {
+                Self::ListKeyPolicies(ListOfKey::read(&mut f, 1000, 100)?)
+            }
+            Operation::CreateAlias => Self::CreateAlias(AliasAndTarget::read(&mut f)?),
+            Operation::UpdateAlias => Self::UpdateAlias(AliasAndTarget::read(&mut f)?),
+            Operation::DeleteAlias => {
+                Self::DeleteAlias(DeleteAlias { alias_name: f.required("AliasName", 1, 256)? })
+            }
+            Operation::TagResource => Self::TagResource(TagResource::read(&mut f)?),
+            Operation::UntagResource => Self::UntagResource(UntagResource::read(&mut f)?),
+            Operation::ListResourceTags => Self::ListResourceTags(ListOfKey::read(&mut f, 50, 50)?),
             Operation::ListAliases => Self::ListAliases(ListAliases {
                 key_id: f.text("KeyId", 1, 2048)?,
                 limit: limit(&mut f, 100, 50)?,
@@ -77,8 +94,13 @@ impl KmsRequest {
             {
                 Err(error::validation("Please specify either number of bytes or key spec."))
             }
-            Self::CreateAlias(r) => r.check(),
+            Self::CreateAlias(r) | Self::UpdateAlias(r) => check_alias(&r.alias_name),
+            Self::DeleteAlias(r) => check_alias(&r.alias_name),
             Self::CreateKey(r) => r.check(),
+            Self::TagResource(r) => check_tags(&r.tags),
+            Self::GenerateRandom(r) if r.number_of_bytes == 0 => {
+                Err(error::validation("NumberOfBytes is required."))
+            }
             Self::PutKeyPolicy(r) if r.policy_name == "AWS_RAM" => {
                 Err(error::validation("The AWS_RAM policy can only be managed by the RAM service"))
             }
@@ -151,20 +173,13 @@ impl CreateKey {
         )?;
         let origin =
             f.word("Origin", &["AWS_KMS", "EXTERNAL", "AWS_CLOUDHSM", "EXTERNAL_KEY_STORE"])?;
-        let mut tags = Vec::new();
-        for mut tag in f.inners("Tags")? {
-            tags.push(Tag {
-                key: tag.required("TagKey", 1, 128)?,
-                value: tag.required("TagValue", 0, 256)?,
-            });
-            f.absorb(tag);
-        }
+        let tags = read_tags(f)?;
         Ok(Self {
             policy,
             description: f.text("Description", 0, 8192)?.unwrap_or_default(),
             tags,
             key_spec: spec.unwrap_or_else(|| "SYMMETRIC_DEFAULT".to_owned()),
-            key_usage: usage.unwrap_or_else(|| "ENCRYPT_DECRYPT".to_owned()),
+            key_usage: usage,
             origin: origin.unwrap_or_else(|| "AWS_KMS".to_owned()),
             multi_region: f.flag("MultiRegion")?,
             bypass_lockout_check: f.flag("BypassPolicyLockoutSafetyCheck")?,
@@ -172,19 +187,32 @@ impl CreateKey {
     }
 
     fn check(&self) -> Result<(), AwsError> {
-        let tag_fault = |text: &str| Err(AwsError::client("TagException", text));
-        if self.tags.len() > 50 {
-            return tag_fault("Too many tags");
+        if self.key_usage.is_none() && self.key_spec != "SYMMETRIC_DEFAULT" {
+            return Err(error::key_usage_missing());
         }
-        for (i, tag) in self.tags.iter().enumerate() {
-            if tag.key.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("aws:")) {
-                return tag_fault("Tags beginning with aws: are reserved");
-            }
-            if self.tags[..i].iter().any(|t| t.key == tag.key) {
-                return tag_fault("Duplicate tag keys");
-            }
+        check_tags(&self.tags)
+    }
+}
+
+impl GenerateRandom {
+    fn read(f: &mut Fields) -> Result<Self, AwsError> {
+        no_recipient(f)?;
+        if f.text("CustomKeyStoreId", 1, 64)?.is_some() {
+            return Err(error::unsupported("CustomKeyStoreId is not supported by this server."));
         }
-        Ok(())
+        // Absent is told once the rest of the shape is right.
+        let number = f.number("NumberOfBytes", 1, 1024)?.unwrap_or(0);
+        Ok(Self { number_of_bytes: usize::try_from(number).unwrap_or(0) })
+    }
+}
+
+impl ListOfKey {
+    fn read(f: &mut Fields, most: i64, default: usize) -> Result<Self, AwsError> {
+        Ok(Self {
+            key_id: f.required("KeyId", 1, 2048)?,
+            limit: limit(f, most, default)?,
+            marker: marker(f)?,
+        })
     }
 }
 
@@ -232,9 +260,9 @@ impl Decrypt {
 
 impl ReEncrypt {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
-        f.word("SourceEncryptionAlgorithm", ALGORITHMS)?;
-        f.word("DestinationEncryptionAlgorithm", ALGORITHMS)?;
         Ok(Self {
+            source_algorithm: f.word("SourceEncryptionAlgorithm", ALGORITHMS)?,
+            destination_algorithm: f.word("DestinationEncryptionAlgorithm", ALGORITHMS)?,
             ciphertext: f.blob("CiphertextBlob", 1, 6144)?,
             source_key_id: f.text("SourceKeyId", 1, 2048)?,
             destination_key_id: f.required("DestinationKeyId", 1, 2048)?,
@@ -290,28 +318,28 @@ impl PutKeyPolicy {
     }
 }
 
-impl CreateAlias {
+impl AliasAndTarget {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
         Ok(Self {
             alias_name: f.required("AliasName", 1, 256)?,
             target_key_id: f.required("TargetKeyId", 1, 2048)?,
         })
     }
+}
 
-    fn check(&self) -> Result<(), AwsError> {
-        if !self.alias_name.starts_with("alias/") {
-            return Err(error::alias_prefix());
-        }
-        if self.alias_name.starts_with("alias/aws/") {
-            return Err(error::alias_reserved());
-        }
-        if !super::key_ref::is_alias(&self.alias_name) {
-            let rule = "Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$";
-            let told = fault(&self.alias_name, "aliasName", rule);
-            return Err(crate::json::validation_error(&[told]));
-        }
-        Ok(())
+/// The name of an alias that is made, moved or deleted.
+fn check_alias(name: &str) -> Result<(), AwsError> {
+    if !name.starts_with("alias/") {
+        return Err(error::alias_prefix());
     }
+    if name.starts_with("alias/aws/") {
+        return Err(error::alias_reserved());
+    }
+    if !super::key_ref::is_alias(name) {
+        let rule = "Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$";
+        return Err(crate::json::validation_error(&[fault(name, "aliasName", rule)]));
+    }
+    Ok(())
 }
 
 impl CreateGrant {

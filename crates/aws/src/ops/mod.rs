@@ -3,15 +3,18 @@
 mod decode;
 mod key_ref;
 mod requests;
+mod tags;
 #[cfg(test)]
 mod tests;
 
 pub use key_ref::KeyRef;
 pub use requests::{
-    CreateAlias, CreateGrant, CreateKey, Decrypt, Encrypt, GenerateDataKey, KeyOnly, KmsRequest,
-    ListAliases, ListGrants, ListKeys, PutKeyPolicy, ReEncrypt, RetireGrant, RevokeGrant,
-    ScheduleKeyDeletion, Tag,
+    AliasAndTarget, CreateGrant, CreateKey, Decrypt, DeleteAlias, Encrypt, GenerateDataKey,
+    GenerateRandom, KeyOnly, KmsRequest, ListAliases, ListGrants, ListKeys, ListOfKey,
+    PutKeyPolicy, ReEncrypt, RetireGrant, RevokeGrant, ScheduleKeyDeletion, Tag, TagResource,
+    UntagResource, UpdateKeyDescription,
 };
+pub use tags::MOST_TAGS;
 
 /// `X-Amz-Target` of KMS is this and the operation's name.
 pub const TARGET_PREFIX: &str = "TrentService.";
@@ -48,6 +51,40 @@ pub const SYMMETRIC_GRANT_OPERATIONS: &[&str] = &[
     "CreateGrant",
     "RetireGrant",
     "DescribeKey",
+];
+/// Those of [`GRANT_OPERATIONS`] that fit an HMAC key.
+pub const HMAC_GRANT_OPERATIONS: &[&str] =
+    &["GenerateMac", "VerifyMac", "CreateGrant", "RetireGrant", "DescribeKey"];
+/// Operations of KMS that this server does not do.
+pub const NOT_SERVED: &[&str] = &[
+    "ConnectCustomKeyStore",
+    "CreateCustomKeyStore",
+    "Decapsulate",
+    "DeleteCustomKeyStore",
+    "DeleteImportedKeyMaterial",
+    "DeriveSharedSecret",
+    "DescribeCustomKeyStores",
+    "DisableKeyRotation",
+    "DisconnectCustomKeyStore",
+    "EnableKeyRotation",
+    "Encapsulate",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
+    "GenerateMac",
+    "GetKeyLastUsage",
+    "GetKeyRotationStatus",
+    "GetParametersForImport",
+    "GetPublicKey",
+    "ImportKeyMaterial",
+    "ListKeyRotations",
+    "ListRetirableGrants",
+    "ReplicateKey",
+    "RotateKeyOnDemand",
+    "Sign",
+    "UpdateCustomKeyStore",
+    "UpdatePrimaryRegion",
+    "Verify",
+    "VerifyMac",
 ];
 
 /// One row of the operation table.
@@ -109,14 +146,22 @@ operations! {
     ReEncrypt                        true   true   false  true   true  ["kms:ReEncryptFrom", "kms:ReEncryptTo"],
     GenerateDataKey                  true   true   false  true   true  ["kms:GenerateDataKey"],
     GenerateDataKeyWithoutPlaintext  true   true   false  true   true  ["kms:GenerateDataKeyWithoutPlaintext"],
+    GenerateRandom                   false  true   true   false  false ["kms:GenerateRandom"],
     EnableKey                        false  false  false  false  false ["kms:EnableKey"],
     DisableKey                       false  false  false  false  false ["kms:DisableKey"],
     ScheduleKeyDeletion              false  false  false  false  false ["kms:ScheduleKeyDeletion"],
     CancelKeyDeletion                false  false  false  false  false ["kms:CancelKeyDeletion"],
+    UpdateKeyDescription             false  false  false  false  false ["kms:UpdateKeyDescription"],
     GetKeyPolicy                     false  true   false  false  false ["kms:GetKeyPolicy"],
     PutKeyPolicy                     false  false  false  false  false ["kms:PutKeyPolicy"],
+    ListKeyPolicies                  false  true   false  false  false ["kms:ListKeyPolicies"],
     CreateAlias                      false  false  false  false  false ["kms:CreateAlias"],
+    UpdateAlias                      false  false  false  false  false ["kms:UpdateAlias"],
+    DeleteAlias                      false  false  false  false  false ["kms:DeleteAlias"],
     ListAliases                      false  true   true   false  false ["kms:ListAliases"],
+    TagResource                      false  false  false  false  false ["kms:TagResource"],
+    UntagResource                    false  false  false  false  false ["kms:UntagResource"],
+    ListResourceTags                 false  true   false  false  false ["kms:ListResourceTags"],
     CreateGrant                      true   false  false  false  false ["kms:CreateGrant"],
     ListGrants                       true   true   false  false  false ["kms:ListGrants"],
     RevokeGrant                      true   false  false  false  false ["kms:RevokeGrant"],

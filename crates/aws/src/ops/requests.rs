@@ -23,8 +23,8 @@ pub struct CreateKey {
     pub tags: Vec<Tag>,
     /// `SYMMETRIC_DEFAULT` when absent.
     pub key_spec: String,
-    /// `ENCRYPT_DECRYPT` when absent.
-    pub key_usage: String,
+    /// As sent; a symmetric encryption key needs none.
+    pub key_usage: Option<String>,
     /// `AWS_KMS` when absent.
     pub origin: String,
     /// Multi-Region primary key.
@@ -103,6 +103,10 @@ pub struct ReEncrypt {
     pub destination_context: BTreeMap<String, String>,
     /// Grant tokens.
     pub grant_tokens: Vec<String>,
+    /// As sent.
+    pub source_algorithm: Option<String>,
+    /// As sent.
+    pub destination_algorithm: Option<String>,
     /// Check only.
     pub dry_run: bool,
 }
@@ -146,13 +150,65 @@ pub struct PutKeyPolicy {
     pub bypass_lockout_check: bool,
 }
 
-/// CreateAlias.
+/// CreateAlias and UpdateAlias.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CreateAlias {
+pub struct AliasAndTarget {
     /// With its `alias/`.
     pub alias_name: String,
     /// The key, as sent (id or ARN).
     pub target_key_id: String,
+}
+
+/// DeleteAlias.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteAlias {
+    /// With its `alias/`.
+    pub alias_name: String,
+}
+
+/// GenerateRandom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerateRandom {
+    /// 1 to 1024.
+    pub number_of_bytes: usize,
+}
+
+/// UpdateKeyDescription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateKeyDescription {
+    /// The key, as sent.
+    pub key_id: String,
+    /// The new description.
+    pub description: String,
+}
+
+/// ListKeyPolicies and ListResourceTags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListOfKey {
+    /// The key, as sent.
+    pub key_id: String,
+    /// Page size.
+    pub limit: usize,
+    /// Where to go on.
+    pub marker: Option<String>,
+}
+
+/// TagResource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagResource {
+    /// The key, as sent.
+    pub key_id: String,
+    /// New tags, and new values of tags that are there.
+    pub tags: Vec<Tag>,
+}
+
+/// UntagResource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UntagResource {
+    /// The key, as sent.
+    pub key_id: String,
+    /// Keys of tags, whether there or not.
+    pub tag_keys: Vec<String>,
 }
 
 /// ListAliases.
@@ -238,14 +294,22 @@ pub enum KmsRequest {
     ReEncrypt(ReEncrypt),
     GenerateDataKey(GenerateDataKey),
     GenerateDataKeyWithoutPlaintext(GenerateDataKey),
+    GenerateRandom(GenerateRandom),
     EnableKey(KeyOnly),
     DisableKey(KeyOnly),
     ScheduleKeyDeletion(ScheduleKeyDeletion),
     CancelKeyDeletion(KeyOnly),
+    UpdateKeyDescription(UpdateKeyDescription),
     GetKeyPolicy(KeyOnly),
     PutKeyPolicy(PutKeyPolicy),
-    CreateAlias(CreateAlias),
+    ListKeyPolicies(ListOfKey),
+    CreateAlias(AliasAndTarget),
+    UpdateAlias(AliasAndTarget),
+    DeleteAlias(DeleteAlias),
     ListAliases(ListAliases),
+    TagResource(TagResource),
+    UntagResource(UntagResource),
+    ListResourceTags(ListOfKey),
     CreateGrant(CreateGrant),
     ListGrants(ListGrants),
     RevokeGrant(RevokeGrant),

@@ -19,12 +19,15 @@ fn text(op: Operation, body: &str) -> String {
 
 #[test]
 fn the_table_is_in_order_and_complete() {
-    assert_eq!(TABLE.len(), 20);
+    assert_eq!(TABLE.len(), 28);
     for (i, row) in TABLE.iter().enumerate() {
         assert_eq!(row.op as usize, i);
         assert_eq!(Operation::of_target(&format!("TrentService.{}", row.name)), Some(row.op));
     }
     assert_eq!(Operation::of_target("TrentService.Sign"), None);
+    // Served or not, the operations of the botocore model are all known.
+    assert_eq!(TABLE.len() + NOT_SERVED.len(), 56);
+    assert!(NOT_SERVED.iter().all(|name| Operation::named(name).is_none()));
     let across: Vec<&str> = TABLE.iter().filter(|r| r.cross_account).map(|r| r.name).collect();
     assert_eq!(
         across,
@@ -129,8 +132,8 @@ fn unknown_members_are_ignored_and_defaults_filled_in() {
         panic!("CreateKey")
     };
     assert_eq!(
-        (r.key_spec.as_str(), r.key_usage.as_str(), r.origin.as_str()),
-        ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT", "AWS_KMS")
+        (r.key_spec.as_str(), r.key_usage, r.origin.as_str()),
+        ("SYMMETRIC_DEFAULT", None, "AWS_KMS")
     );
     assert!(r.policy.is_none() && !r.multi_region && !r.bypass_lockout_check);
 }
@@ -153,9 +156,45 @@ fn key_identifiers_by_form() {
     assert_eq!(text(&KEY.replace("eu-central-1", "us-east-1"), false), "Invalid arn us-east-1");
 }
 
+#[test]
+fn tags_random_bytes_and_usages_have_their_own_texts() {
+    use Operation as O;
+    let tag = |list: &str| refused(O::TagResource, &format!(r#"{{"KeyId":"k","Tags":[{list}]}}"#));
+    let one = |key: &str| format!(r#"{{"TagKey":"{key}","TagValue":""}}"#);
+    for (list, wanted) in [
+        (one("AWS:x"), "Tags beginning with aws: are reserved"),
+        (format!("{},{}", one("a"), one("a")), "Duplicate tag keys"),
+        ((0..51).map(|n| one(&n.to_string())).collect::<Vec<_>>().join(","), "Too many tags"),
+    ] {
+        let told = tag(&list);
+        assert_eq!((&*told.code, told.message.as_deref()), ("TagException", Some(wanted)));
+    }
+    assert_eq!(tag(&one(&"k".repeat(129))).code, "ValidationException");
+    assert_eq!(tag(r#"{"TagKey":"k"}"#).code, "ValidationException");
+    for op in [O::TagResource, O::UntagResource] {
+        assert!(text(op, r#"{"KeyId":"k"}"#).contains("Member must not be null"), "{op:?}");
+    }
+    assert!(text(O::UntagResource, r#"{"KeyId":"k","TagKeys":[""]}"#).contains("'tagKeys'"));
+    assert_eq!(text(O::GenerateRandom, "{}"), "NumberOfBytes is required.");
+    for bytes in ["0", "1025"] {
+        let body = format!(r#"{{"NumberOfBytes":{bytes}}}"#);
+        assert!(text(O::GenerateRandom, &body).contains("'numberOfBytes'"));
+    }
+    let enclave = r#"{"NumberOfBytes":1,"Recipient":{}}"#;
+    assert_eq!(refused(O::GenerateRandom, enclave).code, "UnsupportedOperationException");
+    assert!(text(O::UpdateKeyDescription, r#"{"KeyId":"k"}"#).contains("'description'"));
+    for op in [O::UpdateAlias, O::DeleteAlias] {
+        let body = r#"{"AliasName":"alias/aws/s3","TargetKeyId":"k"}"#;
+        assert_eq!(refused(op, body).code, "NotAuthorizedException", "{op:?}");
+    }
+    assert!(
+        text(O::CreateKey, r#"{"KeySpec":"HMAC_256"}"#).starts_with("You must specify a KeyUsage")
+    );
+}
+
 proptest! {
     #[test]
-    fn decoding_never_panics(op in 0..20_usize, body in proptest::collection::vec(any::<u8>(), 0..80)) {
+    fn decoding_never_panics(op in 0..TABLE.len(), body in proptest::collection::vec(any::<u8>(), 0..80)) {
         let _ = KmsRequest::decode(TABLE[op].op, &body);
     }
 

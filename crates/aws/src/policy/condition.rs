@@ -49,17 +49,25 @@ pub(super) struct Condition {
     set: Set,
     key: String,
     values: Vec<String>,
+    /// The key counts as absent here: kms:ResourceAliases outside identity and session policies.
+    void: bool,
 }
 
 impl Condition {
-    /// Reads a `Condition` element; `None` when it is ill-formed.
-    pub(super) fn parse_all(map: &Map<String, Value>, variables: bool) -> Option<Vec<Self>> {
+    /// Reads a `Condition` element; `None` when it is ill-formed. `identity`: it stands in an
+    /// identity or session policy.
+    pub(super) fn parse_all(
+        map: &Map<String, Value>,
+        variables: bool,
+        identity: bool,
+    ) -> Option<Vec<Self>> {
         let mut all = Vec::new();
         for (operator, keys) in map {
             let shape = read_operator(operator)?;
             for (key, values) in keys.as_object()? {
+                let void = !identity && key.eq_ignore_ascii_case("kms:ResourceAliases");
                 let condition =
-                    Self { key: key.clone(), values: scalars(values)?, ..shape.clone() };
+                    Self { key: key.clone(), values: scalars(values)?, void, ..shape.clone() };
                 let named =
                     key.split_once(':').is_some_and(|(v, k)| !v.is_empty() && !k.is_empty());
                 if !named || !condition.values.iter().all(|v| condition.well_formed(v, variables)) {
@@ -95,7 +103,7 @@ impl Condition {
         request: &RequestContext,
         variables: Option<&RequestContext>,
     ) -> bool {
-        let present = request.values(&self.key);
+        let present = if self.void { None } else { request.values(&self.key) };
         if self.family == Family::Null {
             return self.values.iter().any(|v| boolean(v) == Some(present.is_none()));
         }
@@ -207,6 +215,7 @@ fn read_operator(given: &str) -> Option<Condition> {
         set,
         key: String::new(),
         values: Vec::new(),
+        void: false,
     })
 }
 

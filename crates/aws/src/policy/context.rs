@@ -105,9 +105,9 @@ impl RequestContext {
         Self { action: action.into(), resource: resource.into(), ..Self::default() }
     }
 
-    /// Adds one value of a condition key; names are case-insensitive, values are not.
+    /// Adds one value of a condition key, spelt as the server always spells it.
     pub fn key(&mut self, name: &str, value: impl Into<String>) -> &mut Self {
-        match self.keys.iter_mut().find(|(n, _)| n.eq_ignore_ascii_case(name)) {
+        match self.keys.iter_mut().find(|(n, _)| n == name) {
             Some((_, values)) => values.push(value.into()),
             None => self.keys.push((name.to_owned(), vec![value.into()])),
         }
@@ -150,7 +150,10 @@ impl RequestContext {
                 return exact.or_else(any).map(|v| vec![v.as_str()]);
             }
         }
-        let (_, values) = self.keys.iter().find(|(n, _)| n.eq_ignore_ascii_case(name))?;
+        // As above: of tags that differ by case only, the one spelt like the policy.
+        let exact = self.keys.iter().find(|(n, _)| n == name);
+        let any = || self.keys.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        let (_, values) = exact.or_else(any)?;
         Some(values.iter().map(String::as_str).collect())
     }
 }

@@ -220,8 +220,10 @@ impl Statement {
         };
         let conditions = match s.get("Condition") {
             None => Vec::new(),
-            Some(Value::Object(map)) => Condition::parse_all(map, variables)
-                .ok_or_else(|| PolicyError(SYNTAX.to_owned()))?,
+            Some(Value::Object(map)) => {
+                Condition::parse_all(map, variables, kind == Kind::Identity)
+                    .ok_or_else(|| PolicyError(SYNTAX.to_owned()))?
+            }
             Some(_) => return refuse(SYNTAX),
         };
         Ok(Self { effect, principals, actions, resources, conditions })

@@ -1,6 +1,6 @@
 //! What of a request the trail shows: never plaintext, ciphertext, grant tokens or secrets.
 
-use crate::ops::KmsRequest;
+use crate::ops::{KmsRequest, Tag};
 use crate::policy::GrantConstraints;
 use crate::query::QueryRequest;
 use serde_json::{Map, Value, json};
@@ -50,6 +50,10 @@ fn constraints(given: &GrantConstraints) -> Option<Value> {
     Some(Value::Object(shown))
 }
 
+fn tags(given: &[Tag]) -> Value {
+    given.iter().map(|tag| json!({ "tagKey": tag.key, "tagValue": tag.value })).collect()
+}
+
 /// `requestParameters` of a KMS call.
 pub fn kms_parameters(request: &KmsRequest) -> Value {
     let show = Shown::default;
@@ -59,9 +63,10 @@ pub fn kms_parameters(request: &KmsRequest) -> Value {
             .put("description", r.description.as_str())
             .put("keySpec", r.key_spec.as_str())
             .put("customerMasterKeySpec", r.key_spec.as_str())
-            .put("keyUsage", r.key_usage.as_str())
+            .put("keyUsage", r.key_usage.as_deref().unwrap_or("ENCRYPT_DECRYPT"))
             .put("origin", r.origin.as_str())
             .put("multiRegion", r.multi_region)
+            .maybe("tags", (!r.tags.is_empty()).then(|| tags(&r.tags)))
             .put("bypassPolicyLockoutSafetyCheck", r.bypass_lockout_check),
         KmsRequest::DescribeKey(r)
         | KmsRequest::EnableKey(r)
@@ -86,8 +91,8 @@ pub fn kms_parameters(request: &KmsRequest) -> Value {
             .put("destinationKeyId", r.destination_key_id.as_str())
             .context("sourceEncryptionContext", &r.source_context)
             .context("destinationEncryptionContext", &r.destination_context)
-            .put("sourceEncryptionAlgorithm", algorithm(&None))
-            .put("destinationEncryptionAlgorithm", algorithm(&None))
+            .put("sourceEncryptionAlgorithm", algorithm(&r.source_algorithm))
+            .put("destinationEncryptionAlgorithm", algorithm(&r.destination_algorithm))
             .flag("dryRun", r.dry_run),
         KmsRequest::GenerateDataKey(r) | KmsRequest::GenerateDataKeyWithoutPlaintext(r) => {
             let shown = show().put("keyId", r.key_id.as_str());
@@ -106,7 +111,23 @@ pub fn kms_parameters(request: &KmsRequest) -> Value {
             .put("policyName", r.policy_name.as_str())
             .put("policy", r.policy.as_str())
             .put("bypassPolicyLockoutSafetyCheck", r.bypass_lockout_check),
-        KmsRequest::CreateAlias(r) => show()
+        // AWS shows nothing of it.
+        KmsRequest::GenerateRandom(_) => show(),
+        KmsRequest::UpdateKeyDescription(r) => {
+            show().put("keyId", r.key_id.as_str()).put("description", r.description.as_str())
+        }
+        KmsRequest::ListKeyPolicies(r) | KmsRequest::ListResourceTags(r) => show()
+            .put("keyId", r.key_id.as_str())
+            .put("limit", r.limit)
+            .maybe("marker", text(&r.marker)),
+        KmsRequest::TagResource(r) => {
+            show().put("keyId", r.key_id.as_str()).put("tags", tags(&r.tags))
+        }
+        KmsRequest::UntagResource(r) => {
+            show().put("keyId", r.key_id.as_str()).put("tagKeys", json!(r.tag_keys))
+        }
+        KmsRequest::DeleteAlias(r) => show().put("aliasName", r.alias_name.as_str()),
+        KmsRequest::CreateAlias(r) | KmsRequest::UpdateAlias(r) => show()
             .put("aliasName", r.alias_name.as_str())
             .put("targetKeyId", r.target_key_id.as_str()),
         KmsRequest::ListAliases(r) => show()

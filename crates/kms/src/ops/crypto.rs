@@ -1,13 +1,13 @@
-//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey: key material is unsealed for one call and wiped
+//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateRandom: key material is unsealed for one call and wiped
 //! at its end.
 
 use super::find::{Found, by_arn, find};
 use super::grants::check_tokens;
-use super::keys::material_aad;
-use super::{Body, Call, Note, Room};
+use super::keys::{identity_allows, material_aad};
+use super::{Body, Call, Note, Room, conditions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keystead_aws::ops::{Decrypt, Encrypt, GenerateDataKey, Operation, ReEncrypt};
+use keystead_aws::ops::{Decrypt, Encrypt, GenerateDataKey, GenerateRandom, Operation, ReEncrypt};
 use keystead_aws::policy::Denied;
 use keystead_aws::{AwsError, error};
 use keystead_envelope::blob::{self, BlobError, BlobHeader};
@@ -22,6 +22,23 @@ type Answer = Result<Body, AwsError>;
 type Context = BTreeMap<String, String>;
 
 const ALGORITHM: &str = "SYMMETRIC_DEFAULT";
+
+/// How a key is to be used.
+struct Use<'a> {
+    action: &'static str,
+    op: Operation,
+    context: &'a Context,
+    algorithm: Option<&'a str>,
+    /// Of ReEncrypt: the other key, where there is one.
+    re_encrypt: Option<Option<KeyArn>>,
+}
+
+impl<'a> Use<'a> {
+    fn new(op: Operation, context: &'a Context, algorithm: Option<&'a String>) -> Self {
+        let algorithm = algorithm.map(String::as_str);
+        Self { action: op.info().actions[0], op, context, algorithm, re_encrypt: None }
+    }
+}
 
 fn check_algorithm(given: Option<&String>) -> Result<(), AwsError> {
     match given {
@@ -85,16 +102,14 @@ impl Found<'_> {
         blob::open(&self.material(room)?, sealed, context).map_err(|_| error::invalid_ciphertext())
     }
 
-    fn allowed_with(
-        &self,
-        room: &Room<'_>,
-        call: &Call<'_>,
-        action: &str,
-        op: Operation,
-        context: &Context,
-    ) -> Result<(), Denied> {
-        self.authorize(room, call, action, op, |request| {
-            request.encryption_context = Some(context.clone());
+    fn allows(&self, room: &Room<'_>, call: &Call<'_>, wish: &Use<'_>) -> Result<(), Denied> {
+        self.authorize(room, call, wish.action, wish.op, |request| {
+            request.encryption_context = Some(wish.context.clone());
+            request.key("kms:EncryptionAlgorithm", wish.algorithm.unwrap_or(ALGORITHM));
+            if let Some(other) = &wish.re_encrypt {
+                let same = other.as_ref() == Some(self.arn());
+                conditions::flag(request, "kms:ReEncryptOnSameKey", same);
+            }
         })
         .map(drop)
     }
@@ -107,8 +122,7 @@ fn find_for_blob<'a>(
     call: &Call<'_>,
     given: Option<&String>,
     header: Option<&BlobHeader>,
-    (action, op): (&str, Operation),
-    context: &Context,
+    wish: &Use<'_>,
     note: &mut Note,
 ) -> Result<Found<'a>, AwsError> {
     let named = header.and_then(|h| {
@@ -120,13 +134,11 @@ fn find_for_blob<'a>(
         let undisclosed = || {
             let resource =
                 format!("arn:aws:kms:{}:{}:key/{}", header.region, header.account, header.key_id);
-            Denied::undisclosed(&call.who.caller, action, &resource).kms_ciphertext_error()
+            Denied::undisclosed(&call.who.caller, wish.action, &resource).kms_ciphertext_error()
         };
         let arn = named.ok_or_else(undisclosed)?;
         let found = by_arn(room, &arn, note).ok_or_else(undisclosed)?;
-        found
-            .allowed_with(room, call, action, op, context)
-            .map_err(|denied| denied.kms_ciphertext_error())?;
+        found.allows(room, call, wish).map_err(|denied| denied.kms_ciphertext_error())?;
         return Ok(found);
     };
     // A bare id may name another account's key, because the blob says whose it is.
@@ -134,9 +146,9 @@ fn find_for_blob<'a>(
         Some(arn) => {
             by_arn(room, &arn, note).ok_or_else(|| error::key_not_found(&arn.to_string()))?
         }
-        None => find(room, call, given, op, note)?,
+        None => find(room, call, given, wish.op, note)?,
     };
-    found.allowed_with(room, call, action, op, context).map_err(|denied| denied.kms_error())?;
+    found.allows(room, call, wish).map_err(|denied| denied.kms_error())?;
     Ok(found)
 }
 
@@ -145,10 +157,10 @@ pub(super) fn encrypt(room: &Room<'_>, call: &Call<'_>, r: &Encrypt, note: &mut 
     check_tokens(room, &r.grant_tokens)?;
     let op = Operation::Encrypt;
     let found = find(room, call, &r.key_id, op, note)?;
-    found
-        .allowed_with(room, call, "kms:Encrypt", op, &r.context)
-        .map_err(|denied| denied.kms_error())?;
+    let wish = Use::new(op, &r.context, r.algorithm.as_ref());
+    found.allows(room, call, &wish).map_err(|denied| denied.kms_error())?;
     found.usable()?;
+    found.encrypts(op)?;
     check_algorithm(r.algorithm.as_ref())?;
     if r.dry_run {
         return Err(error::dry_run());
@@ -166,10 +178,12 @@ pub(super) fn decrypt(room: &Room<'_>, call: &Call<'_>, r: &Decrypt, note: &mut 
     note.canary = r.context.get("keystead:purpose").is_some_and(|p| p == "canary");
     check_tokens(room, &r.grant_tokens)?;
     let header = blob::parse_header(&r.ciphertext).ok();
-    let what = ("kms:Decrypt", Operation::Decrypt);
+    let op = Operation::Decrypt;
+    let wish = Use::new(op, &r.context, r.algorithm.as_ref());
     let given = r.key_id.as_ref();
-    let found = find_for_blob(room, call, given, header.as_ref(), what, &r.context, note)?;
+    let found = find_for_blob(room, call, given, header.as_ref(), &wish, note)?;
     found.usable()?;
+    found.encrypts(op)?;
     check_algorithm(r.algorithm.as_ref())?;
     let plain = found.open(room, header.as_ref(), &r.ciphertext, &r.context)?;
     if r.dry_run {
@@ -209,10 +223,10 @@ pub(super) fn generate(
         Operation::GenerateDataKeyWithoutPlaintext
     };
     let found = find(room, call, &r.key_id, op, note)?;
-    found
-        .allowed_with(room, call, op.info().actions[0], op, &r.context)
-        .map_err(|denied| denied.kms_error())?;
+    let wish = Use::new(op, &r.context, None);
+    found.allows(room, call, &wish).map_err(|denied| denied.kms_error())?;
     found.usable()?;
+    found.encrypts(op)?;
     if r.dry_run {
         return Err(error::dry_run());
     }
@@ -231,6 +245,18 @@ pub(super) fn generate(
     })))
 }
 
+/// Random bytes: a secret of the caller's from here on.
+pub(super) fn generate_random(call: &Call<'_>, r: &GenerateRandom) -> Answer {
+    identity_allows(call, "kms:GenerateRandom", "*", |_| {})?;
+    let mut bytes = Zeroizing::new(vec![0; r.number_of_bytes]);
+    random::fill(&mut bytes).map_err(|_| error::internal())?;
+    let mut text = String::with_capacity(32 + bytes.len() * 4 / 3);
+    text.push_str("{\"Plaintext\":\"");
+    STANDARD.encode_string(&*bytes, &mut text);
+    text.push_str("\"}");
+    Ok(Body::Secret(text.into_bytes()))
+}
+
 pub(super) fn re_encrypt(
     room: &Room<'_>,
     call: &Call<'_>,
@@ -241,15 +267,25 @@ pub(super) fn re_encrypt(
     check_tokens(room, &r.grant_tokens)?;
     let op = Operation::ReEncrypt;
     let header = blob::parse_header(&r.ciphertext).ok();
-    let from = ("kms:ReEncryptFrom", op);
+    // Looked at for a condition key only; what is wrong with it is told in its turn.
+    let ahead = find(room, call, &r.destination_key_id, op, &mut Note::default());
+    let mut wish = Use::new(op, &r.source_context, r.source_algorithm.as_ref());
+    wish.re_encrypt = Some(ahead.ok().map(|found| found.arn().clone()));
     let given = r.source_key_id.as_ref();
-    let source = find_for_blob(room, call, given, header.as_ref(), from, &r.source_context, note)?;
+    let source = find_for_blob(room, call, given, header.as_ref(), &wish, note)?;
     let target = find(room, call, &r.destination_key_id, op, note)?;
-    target
-        .allowed_with(room, call, "kms:ReEncryptTo", op, &r.destination_context)
-        .map_err(|denied| denied.kms_error())?;
-    source.usable()?;
-    target.usable()?;
+    let mut wish = Use::new(op, &r.destination_context, r.destination_algorithm.as_ref());
+    wish.action = op.info().actions[1];
+    wish.re_encrypt = Some(Some(source.arn().clone()));
+    target.allows(room, call, &wish).map_err(|denied| denied.kms_error())?;
+    for key in [&source, &target] {
+        key.usable()?;
+    }
+    for key in [&source, &target] {
+        key.encrypts(op)?;
+    }
+    check_algorithm(r.source_algorithm.as_ref())?;
+    check_algorithm(r.destination_algorithm.as_ref())?;
     let plain = source.open(room, header.as_ref(), &r.ciphertext, &r.source_context)?;
     if r.dry_run {
         return Err(error::dry_run());

@@ -1,7 +1,7 @@
 //! From a key identifier to a key that the caller may use.
 
-use super::{Call, Note, Room};
-use crate::store::records::KeyState;
+use super::{Call, Note, Room, conditions};
+use crate::store::records::{KeySpec, KeyState};
 use crate::store::state::LiveKey;
 use keystead_aws::ops::{KeyRef, Operation};
 use keystead_aws::policy::{AllowedBy, Denied, EvaluateInput, GrantView, RequestContext, evaluate};
@@ -14,6 +14,8 @@ pub(super) struct Found<'a> {
     pub(super) key: &'a LiveKey,
     /// The alias ARN of another account by which it was found: a refusal must not tell its key.
     foreign_alias: Option<String>,
+    /// The alias, with its `alias/`, by which the request named it.
+    request_alias: Option<String>,
 }
 
 /// Looks a key identifier up; the key's ARN goes on record even when there is no such key.
@@ -61,9 +63,10 @@ fn by_alias<'a>(
     match target.and_then(|target| by_arn(room, target, note)) {
         Some(found) if foreign => {
             note.foreign_alias = Some(Resource::alias(account.as_str(), &arn));
-            Ok(Found { foreign_alias: Some(arn), ..found })
+            let request_alias = Some(name.to_owned());
+            Ok(Found { foreign_alias: Some(arn), request_alias, ..found })
         }
-        Some(found) => Ok(found),
+        Some(found) => Ok(Found { request_alias: Some(name.to_owned()), ..found }),
         None if foreign => {
             note.resources.push(Resource::alias(account.as_str(), &arn));
             let action = op.info().actions[0];
@@ -76,12 +79,31 @@ fn by_alias<'a>(
 /// The key of an ARN; on record either way.
 pub(super) fn by_arn<'a>(room: &Room<'a>, arn: &KeyArn, note: &mut Note) -> Option<Found<'a>> {
     note.resources.push(Resource::key(arn.account().as_str(), &arn.to_string()));
-    room.state.keys.get(arn).map(|key| Found { key, foreign_alias: None })
+    room.state.keys.get(arn).map(|key| Found { key, foreign_alias: None, request_alias: None })
 }
 
 impl Found<'_> {
     pub(super) fn arn(&self) -> &KeyArn {
         &self.key.record.arn
+    }
+
+    /// The condition keys that the key has.
+    pub(super) fn shape(&self, room: &Room<'_>, request: &mut RequestContext) {
+        let key = &self.key.record;
+        conditions::of_key(request, key.spec, &key.tags);
+        for alias in room.state.alias_names(&key.arn) {
+            request.key("kms:ResourceAliases", alias);
+        }
+    }
+
+    /// A request on this key, with the condition keys that the key has.
+    pub(super) fn request(&self, room: &Room<'_>, call: &Call<'_>, action: &str) -> RequestContext {
+        let mut request = call.context(action, &self.arn().to_string());
+        self.shape(room, &mut request);
+        if let Some(alias) = &self.request_alias {
+            request.key("kms:RequestAlias", alias.as_str());
+        }
+        request
     }
 
     /// May the caller do this? `shape` adds the condition keys of the operation.
@@ -93,7 +115,7 @@ impl Found<'_> {
         op: Operation,
         shape: impl FnOnce(&mut RequestContext),
     ) -> Result<AllowedBy, Denied> {
-        let mut request = call.context(action, &self.arn().to_string());
+        let mut request = self.request(room, call, action);
         shape(&mut request);
         let grants: Vec<GrantView<'_>> =
             room.state.grants(self.arn()).map(|grant| grant.view()).collect();
@@ -121,9 +143,31 @@ impl Found<'_> {
         call: &Call<'_>,
         op: Operation,
     ) -> Result<(), AwsError> {
-        match self.authorize(room, call, op.info().actions[0], op, |_| {}) {
+        self.allowed_with(room, call, op, |_| {})
+    }
+
+    /// [`Self::authorize`] of an operation with one action.
+    pub(super) fn allowed_with(
+        &self,
+        room: &Room<'_>,
+        call: &Call<'_>,
+        op: Operation,
+        shape: impl FnOnce(&mut RequestContext),
+    ) -> Result<(), AwsError> {
+        match self.authorize(room, call, op.info().actions[0], op, shape) {
             Ok(_) => Ok(()),
             Err(denied) => Err(denied.kms_error()),
+        }
+    }
+
+    /// Refuses a key that does not encrypt.
+    pub(super) fn encrypts(&self, op: Operation) -> Result<(), AwsError> {
+        match self.key.record.spec {
+            KeySpec::Symmetric => Ok(()),
+            other => {
+                let arn = self.arn().to_string();
+                Err(error::invalid_key_usage(&arn, other.usage(), op.name()))
+            }
         }
     }
 

@@ -2,12 +2,13 @@
 
 use super::find::find;
 use super::{Body, Call, Note, Room, page, paged, principal_id, seconds};
-use crate::store::records::Grant;
+use crate::store::records::{Grant, KeySpec};
 use crate::store::state::Change;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keystead_aws::ops::{
-    CreateGrant, ListGrants, Operation, RetireGrant, RevokeGrant, SYMMETRIC_GRANT_OPERATIONS,
+    CreateGrant, HMAC_GRANT_OPERATIONS, ListGrants, Operation, RetireGrant, RevokeGrant,
+    SYMMETRIC_GRANT_OPERATIONS,
 };
 use keystead_aws::policy::{
     ConstraintKind, EvaluateInput, NewGrant, RequestContext, evaluate_retire,
@@ -85,6 +86,9 @@ fn not_for_a_service(request: &mut RequestContext) {
 fn shape(r: &CreateGrant, request: &mut RequestContext) {
     not_for_a_service(request);
     request.key("kms:GranteePrincipal", r.grantee_principal.as_str());
+    if let Some(retiring) = &r.retiring_principal {
+        request.key("kms:RetiringPrincipal", retiring.as_str());
+    }
     for operation in &r.operations {
         request.key("kms:GrantOperations", operation.as_str());
     }
@@ -113,19 +117,19 @@ pub(super) fn create(
     check_tokens(room, &r.grant_tokens)?;
     let op = Operation::CreateGrant;
     let found = find(room, call, &r.key_id, op, note)?;
-    found
-        .authorize(room, call, "kms:CreateGrant", op, |request| shape(r, request))
-        .map_err(|denied| denied.kms_error())?;
+    found.allowed_with(room, call, op, |request| shape(r, request))?;
     found.usable()?;
     if r.operations.is_empty() {
         return Err(error::validation("At least one grant operation must be specified."));
     }
-    if let Some(other) =
-        r.operations.iter().find(|o| !SYMMETRIC_GRANT_OPERATIONS.contains(&o.as_str()))
-    {
+    let (fitting, kind) = match found.key.record.spec {
+        KeySpec::Symmetric => (SYMMETRIC_GRANT_OPERATIONS, "a symmetric encryption"),
+        KeySpec::Hmac256 => (HMAC_GRANT_OPERATIONS, "an HMAC"),
+    };
+    if let Some(other) = r.operations.iter().find(|o| !fitting.contains(&o.as_str())) {
         return Err(AwsError::client(
             "ValidationError",
-            format!("Grant operation {other} is not supported for a symmetric encryption key."),
+            format!("Grant operation {other} is not supported for {kind} key."),
         ));
     }
     let grantee_id = principal(room, &r.grantee_principal)?;
@@ -206,9 +210,7 @@ impl Grant {
 pub(super) fn list(room: &Room<'_>, call: &Call<'_>, r: &ListGrants, note: &mut Note) -> Answer {
     let op = Operation::ListGrants;
     let found = find(room, call, &r.key_id, op, note)?;
-    found
-        .authorize(room, call, "kms:ListGrants", op, not_for_a_service)
-        .map_err(|denied| denied.kms_error())?;
+    found.allowed_with(room, call, op, not_for_a_service)?;
     let fits = |grant: &&Grant| {
         r.grant_id.as_ref().is_none_or(|id| *id == grant.id)
             && r.grantee_principal.as_ref().is_none_or(|p| *p == grant.grantee)
@@ -229,9 +231,7 @@ pub(super) fn revoke(
     note.dry_run = r.dry_run;
     let op = Operation::RevokeGrant;
     let found = find(room, call, &r.key_id, op, note)?;
-    found
-        .authorize(room, call, "kms:RevokeGrant", op, not_for_a_service)
-        .map_err(|denied| denied.kms_error())?;
+    found.allowed_with(room, call, op, not_for_a_service)?;
     let grant = room.state.grant(found.arn(), &r.grant_id);
     grant.ok_or_else(|| error::invalid_grant_id(&r.grant_id))?;
     if r.dry_run {
@@ -266,7 +266,7 @@ pub(super) fn retire(
     note.additional = Some(json!({ "grantId": grant_id }));
     let grant = room.state.grant(found.arn(), &grant_id);
     let grant = grant.ok_or_else(|| error::invalid_grant_id(&grant_id))?;
-    let request = call.context("kms:RetireGrant", &found.arn().to_string());
+    let request = found.request(room, call, "kms:RetireGrant");
     let input = EvaluateInput {
         caller: &call.who.caller,
         request: &request,

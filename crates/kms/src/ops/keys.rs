@@ -1,16 +1,18 @@
 //! Keys: made, described, listed, switched, scheduled for deletion; their policies.
 
 use super::find::{Found, find};
-use super::{Body, Call, Note, Room, bind, page, paged, seconds};
-use crate::store::records::{Key, KeyState, Material};
+use super::{Body, Call, Note, Room, bind, conditions, page, paged, seconds};
+use crate::store::records::{Key, KeySpec, KeyState, Material};
 use crate::store::state::Change;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keystead_aws::ops::{
-    CreateKey, KeyOnly, ListKeys, Operation, PutKeyPolicy, ScheduleKeyDeletion,
+    CreateKey, KeyOnly, ListKeys, ListOfKey, Operation, PutKeyPolicy, ScheduleKeyDeletion,
+    UpdateKeyDescription,
 };
 use keystead_aws::policy::{
-    MAX_KEY_POLICY_BYTES, Policy, StoredPolicy, evaluate_identity_only, lockout_safe,
+    MAX_KEY_POLICY_BYTES, Policy, RequestContext, StoredPolicy, evaluate_identity_only,
+    lockout_safe,
 };
 use keystead_aws::trail::Resource;
 use keystead_aws::{AwsError, error};
@@ -33,7 +35,7 @@ pub(super) fn identity_allows(
     call: &Call<'_>,
     action: &str,
     resource: &str,
-    shape: impl FnOnce(&mut keystead_aws::policy::RequestContext),
+    shape: impl FnOnce(&mut RequestContext),
 ) -> Result<(), AwsError> {
     let mut request = call.context(action, resource);
     shape(&mut request);
@@ -51,24 +53,19 @@ pub(super) fn create(
     note: &mut Note,
     changes: &mut Vec<Change>,
 ) -> Answer {
-    identity_allows(call, "kms:CreateKey", "*", |_| {})?;
+    let usage = r.key_usage.as_deref().unwrap_or(KeySpec::Symmetric.usage());
+    let shape = |request: &mut RequestContext| {
+        conditions::of_kind(request, &r.key_spec, usage, &r.origin);
+        conditions::flag(request, "kms:MultiRegion", r.multi_region);
+        let bypass = "kms:BypassPolicyLockoutSafetyCheck";
+        conditions::flag(request, bypass, r.bypass_lockout_check);
+        conditions::of_tags(request, &r.tags);
+    };
+    identity_allows(call, "kms:CreateKey", "*", shape)?;
     if !r.tags.is_empty() {
-        identity_allows(call, "kms:TagResource", "*", |_| {})?;
+        identity_allows(call, "kms:TagResource", "*", shape)?;
     }
-    for (given, ours, what) in [
-        (&r.key_spec, "SYMMETRIC_DEFAULT", "KeySpec"),
-        (&r.key_usage, "ENCRYPT_DECRYPT", "KeyUsage"),
-        (&r.origin, "AWS_KMS", "Origin"),
-    ] {
-        if given != ours {
-            return Err(error::unsupported(format!(
-                "{what} {given} is not supported by this server; use {ours}."
-            )));
-        }
-    }
-    if r.multi_region {
-        return Err(error::unsupported("Multi-Region keys are not supported by this server."));
-    }
+    let spec = spec_of(r, usage)?;
     let id = uuid::Uuid::new_v4().to_string();
     let account = call.account()?;
     let arn = KeyArn::new(call.region.clone(), account, &id).map_err(|_| error::internal())?;
@@ -77,21 +74,49 @@ pub(super) fn create(
         Some(text) => text.clone(),
         None => default_policy(arn.account().as_str()),
     };
-    let policy = checked_policy(room, call, &arn, &text, r.bypass_lockout_check)?;
+    let tags: Vec<_> = r.tags.iter().map(|t| (t.key.clone(), t.value.clone())).collect();
+    let policy = checked_policy(room, call, &arn, &text, r.bypass_lockout_check, |request| {
+        conditions::of_key(request, spec, &tags);
+    })?;
     let material = make_material(room, &arn)?;
     let key = Key {
         arn,
+        spec,
         description: r.description.clone(),
         created_ms: call.now_ms,
         state: KeyState::Enabled,
         policy,
         material,
-        tags: r.tags.iter().map(|t| (t.key.clone(), t.value.clone())).collect(),
+        tags,
     };
     let metadata = metadata(&key);
     note.response = json!({ "keyMetadata": lower_camel(&metadata) });
     changes.push(Change::PutKey(key));
     Ok(Body::Json(json!({ "KeyMetadata": metadata })))
+}
+
+/// The spec of a new key; what this server does not make is said by its name.
+fn spec_of(r: &CreateKey, usage: &str) -> Result<KeySpec, AwsError> {
+    let specs = [KeySpec::Symmetric, KeySpec::Hmac256];
+    let Some(spec) = specs.into_iter().find(|spec| spec.as_str() == r.key_spec) else {
+        return Err(error::unsupported(format!(
+            "KeySpec {} is not supported by this server; use SYMMETRIC_DEFAULT or HMAC_256.",
+            r.key_spec
+        )));
+    };
+    if usage != spec.usage() {
+        return Err(error::key_usage_unfit(usage, spec.as_str()));
+    }
+    if r.origin != conditions::ORIGIN {
+        return Err(error::unsupported(format!(
+            "Origin {} is not supported by this server; use AWS_KMS.",
+            r.origin
+        )));
+    }
+    if r.multi_region {
+        return Err(error::unsupported("Multi-Region keys are not supported by this server."));
+    }
+    Ok(spec)
 }
 
 fn make_material(room: &Room<'_>, arn: &KeyArn) -> Result<Material, AwsError> {
@@ -125,6 +150,7 @@ fn checked_policy(
     arn: &KeyArn,
     text: &str,
     bypass_lockout_check: bool,
+    shape: impl FnOnce(&mut RequestContext),
 ) -> Result<StoredPolicy, AwsError> {
     if text.len() > MAX_KEY_POLICY_BYTES {
         let what = format!("The key policy has more than {MAX_KEY_POLICY_BYTES} bytes.");
@@ -133,7 +159,9 @@ fn checked_policy(
     let policy = Policy::parse_key_policy(text).map_err(|e| error::malformed_key_policy(e.0))?;
     let (bound, stored) = bind(room, policy, text).map_err(|e| error::malformed_key_policy(e.0))?;
     if !bypass_lockout_check {
-        let request = call.context("kms:PutKeyPolicy", &arn.to_string());
+        let mut request = call.context("kms:PutKeyPolicy", &arn.to_string());
+        shape(&mut request);
+        conditions::of_policy(&mut request, "default", Some(false));
         let who = call.who;
         let account = arn.account().as_str();
         let session = who.session.as_ref();
@@ -157,16 +185,21 @@ pub(super) fn metadata(key: &Key) -> Value {
         "CreationDate": seconds(key.created_ms),
         "Enabled": state == "Enabled",
         "Description": key.description,
-        "KeyUsage": "ENCRYPT_DECRYPT",
+        "KeyUsage": key.spec.usage(),
         "KeyState": state,
-        "Origin": "AWS_KMS",
+        "Origin": conditions::ORIGIN,
         "KeyManager": "CUSTOMER",
-        "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
-        "KeySpec": "SYMMETRIC_DEFAULT",
-        "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+        "CustomerMasterKeySpec": key.spec.as_str(),
+        "KeySpec": key.spec.as_str(),
         "MultiRegion": false,
-        "CurrentKeyMaterialId": key.material.id,
     });
+    match key.spec {
+        KeySpec::Symmetric => {
+            metadata["EncryptionAlgorithms"] = json!(["SYMMETRIC_DEFAULT"]);
+            metadata["CurrentKeyMaterialId"] = key.material.id.as_str().into();
+        }
+        KeySpec::Hmac256 => metadata["MacAlgorithms"] = json!(["HMAC_SHA_256"]),
+    }
     if let Some(date) = date {
         metadata["DeletionDate"] = seconds(date);
     }
@@ -252,7 +285,10 @@ pub(super) fn schedule_deletion(
 ) -> Answer {
     let op = Operation::ScheduleKeyDeletion;
     let found = find(room, call, &r.key_id, op, note)?;
-    found.allowed(room, call, op)?;
+    found.allowed_with(room, call, op, |request| {
+        let days = r.pending_window_in_days.to_string();
+        request.key("kms:ScheduleKeyDeletionPendingWindowInDays", days);
+    })?;
     found.not_pending()?;
     let window = i64::from(r.pending_window_in_days) * DAY_MS;
     let date_ms = call.now_ms + window;
@@ -288,9 +324,43 @@ pub(super) fn cancel_deletion(
     Ok(Body::Json(json!({ "KeyId": found.arn() })))
 }
 
+pub(super) fn update_description(
+    room: &Room<'_>,
+    call: &Call<'_>,
+    r: &UpdateKeyDescription,
+    note: &mut Note,
+    changes: &mut Vec<Change>,
+) -> Answer {
+    let found = find(room, call, &r.key_id, Operation::UpdateKeyDescription, note)?;
+    found.allowed(room, call, Operation::UpdateKeyDescription)?;
+    found.not_pending()?;
+    note.response = json!({ "keyId": found.arn() });
+    let description = r.description.clone();
+    if description != found.key.record.description {
+        changes.push(Change::PutKey(Key { description, ..found.key.record.clone() }));
+    }
+    Ok(Body::Empty)
+}
+
+pub(super) fn list_policies(
+    room: &Room<'_>,
+    call: &Call<'_>,
+    r: &ListOfKey,
+    note: &mut Note,
+) -> Answer {
+    let found = find(room, call, &r.key_id, Operation::ListKeyPolicies, note)?;
+    found.allowed(room, call, Operation::ListKeyPolicies)?;
+    let names = ["default"];
+    let (names, next) =
+        page(names.iter(), |name| (*name).to_owned(), r.marker.as_deref(), r.limit)?;
+    Ok(paged(json!({ "PolicyNames": names }), next))
+}
+
 pub(super) fn get_policy(room: &Room<'_>, call: &Call<'_>, r: &KeyOnly, note: &mut Note) -> Answer {
     let found = find(room, call, &r.key_id, Operation::GetKeyPolicy, note)?;
-    found.allowed(room, call, Operation::GetKeyPolicy)?;
+    found.allowed_with(room, call, Operation::GetKeyPolicy, |request| {
+        conditions::of_policy(request, &r.policy_name, None);
+    })?;
     if r.policy_name != "default" {
         return Err(error::policy_not_found());
     }
@@ -306,8 +376,13 @@ pub(super) fn put_policy(
     changes: &mut Vec<Change>,
 ) -> Answer {
     let found = find(room, call, &r.key_id, Operation::PutKeyPolicy, note)?;
-    found.allowed(room, call, Operation::PutKeyPolicy)?;
-    let policy = checked_policy(room, call, found.arn(), &r.policy, r.bypass_lockout_check)?;
+    let bypass = r.bypass_lockout_check;
+    found.allowed_with(room, call, Operation::PutKeyPolicy, |request| {
+        conditions::of_policy(request, &r.policy_name, Some(bypass));
+    })?;
+    let policy = checked_policy(room, call, found.arn(), &r.policy, bypass, |request| {
+        found.shape(room, request);
+    })?;
     note.response = json!({ "keyId": found.arn() });
     changes.push(Change::PutKey(Key { policy, ..found.key.record.clone() }));
     Ok(Body::Empty)

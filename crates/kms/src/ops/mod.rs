@@ -2,6 +2,7 @@
 //! recorded and changed; nothing here writes. `crate::calls` commits, records and answers.
 
 mod aliases;
+mod conditions;
 mod crypto;
 mod find;
 mod grants;
@@ -9,15 +10,14 @@ mod keys;
 mod lookup;
 mod roles;
 mod sts;
+mod tags;
 
 use crate::principals::Principals;
 use crate::store::state::{Change, State};
 use crate::who::Who;
 use keystead_aws::AwsError;
 use keystead_aws::ops::KmsRequest;
-use keystead_aws::policy::{
-    BoundPolicy, Policy, PolicyError, Principal, RequestContext, StoredPolicy,
-};
+use keystead_aws::policy::{BoundPolicy, Policy, PolicyError, Principal, StoredPolicy};
 use keystead_aws::query::QueryRequest;
 use keystead_aws::trail::Resource;
 use keystead_envelope::root_key::RootKey;
@@ -34,6 +34,7 @@ pub(crate) struct Call<'a> {
     pub(crate) now_ms: i64,
     pub(crate) running_ms: u64,
     pub(crate) source_ip: &'a str,
+    pub(crate) user_agent: Option<&'a str>,
     pub(crate) request_id: &'a str,
 }
 
@@ -74,17 +75,6 @@ pub(crate) struct Note {
 }
 
 impl Call<'_> {
-    /// A request context with the condition keys that every call has.
-    fn context(&self, action: &str, resource: &str) -> RequestContext {
-        let mut context = RequestContext::new(action, resource);
-        context
-            .caller(&self.who.caller)
-            .time(self.now_ms)
-            .key("aws:SourceIp", self.source_ip)
-            .key("aws:SecureTransport", "false");
-        context
-    }
-
     fn account(&self) -> Result<AccountId, AwsError> {
         self.who.caller.account.parse().map_err(|_| keystead_aws::error::internal())
     }
@@ -105,10 +95,13 @@ pub(crate) fn kms(room: &Room<'_>, call: &Call<'_>, request: &KmsRequest) -> Don
         KmsRequest::CreateKey(r) => keys::create(room, call, r, n, c),
         KmsRequest::DescribeKey(r) => keys::describe(room, call, r, n),
         KmsRequest::ListKeys(r) => keys::list(room, call, r),
+        KmsRequest::GenerateRandom(r) => crypto::generate_random(call, r),
         KmsRequest::EnableKey(r) => keys::enable(room, call, r, n, c),
         KmsRequest::DisableKey(r) => keys::disable(room, call, r, n, c),
         KmsRequest::ScheduleKeyDeletion(r) => keys::schedule_deletion(room, call, r, n, c),
         KmsRequest::CancelKeyDeletion(r) => keys::cancel_deletion(room, call, r, n, c),
+        KmsRequest::UpdateKeyDescription(r) => keys::update_description(room, call, r, n, c),
+        KmsRequest::ListKeyPolicies(r) => keys::list_policies(room, call, r, n),
         KmsRequest::GetKeyPolicy(r) => keys::get_policy(room, call, r, n),
         KmsRequest::PutKeyPolicy(r) => keys::put_policy(room, call, r, n, c),
         KmsRequest::Encrypt(r) => crypto::encrypt(room, call, r, n),
@@ -117,6 +110,11 @@ pub(crate) fn kms(room: &Room<'_>, call: &Call<'_>, request: &KmsRequest) -> Don
         KmsRequest::GenerateDataKey(r) => crypto::generate(room, call, r, true, n),
         KmsRequest::GenerateDataKeyWithoutPlaintext(r) => crypto::generate(room, call, r, false, n),
         KmsRequest::CreateAlias(r) => aliases::create(room, call, r, n, c),
+        KmsRequest::UpdateAlias(r) => aliases::update(room, call, r, n, c),
+        KmsRequest::DeleteAlias(r) => aliases::delete(room, call, r, n, c),
+        KmsRequest::TagResource(r) => tags::tag(room, call, r, n, c),
+        KmsRequest::UntagResource(r) => tags::untag(room, call, r, n, c),
+        KmsRequest::ListResourceTags(r) => tags::list(room, call, r, n),
         KmsRequest::ListAliases(r) => aliases::list(room, call, r),
         KmsRequest::CreateGrant(r) => grants::create(room, call, r, n, c),
         KmsRequest::ListGrants(r) => grants::list(room, call, r, n),

@@ -38,6 +38,7 @@ pub(super) fn assume_role(
         .get(&r.role_arn)
         .ok_or_else(|| Denied::undisclosed(&who.caller, action, &r.role_arn).query_error())?;
     let mut request = call.context(action, &r.role_arn);
+    request.key("sts:RoleSessionName", r.role_session_name.as_str());
     if let Some(id) = &r.external_id {
         request.key("sts:ExternalId", id.as_str());
     }

@@ -296,6 +296,9 @@ impl Store {
                     Change::PutAlias(alias) => {
                         aliases.insert(alias.arn.as_str(), encode(alias).as_slice())?;
                     }
+                    Change::RemoveAlias(alias) => {
+                        aliases.remove(alias.arn.as_str())?;
+                    }
                     Change::PutGrant(grant) => {
                         let at = grant_key(&grant.key.to_string(), &grant.id);
                         grants.insert(at.as_str(), encode(grant).as_slice())?;

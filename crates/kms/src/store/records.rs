@@ -57,9 +57,39 @@ pub(crate) struct Material {
     pub(crate) sealed: String,
 }
 
+/// What a key is made of, and so what it is for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum KeySpec {
+    #[default]
+    #[serde(rename = "SYMMETRIC_DEFAULT")]
+    Symmetric,
+    #[serde(rename = "HMAC_256")]
+    Hmac256,
+}
+
+impl KeySpec {
+    /// KeySpec on the wire.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Symmetric => "SYMMETRIC_DEFAULT",
+            Self::Hmac256 => "HMAC_256",
+        }
+    }
+
+    /// KeyUsage on the wire: each spec here has one.
+    pub(crate) fn usage(self) -> &'static str {
+        match self {
+            Self::Symmetric => "ENCRYPT_DECRYPT",
+            Self::Hmac256 => "GENERATE_VERIFY_MAC",
+        }
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Key {
     pub(crate) arn: KeyArn,
+    #[serde(default)]
+    pub(crate) spec: KeySpec,
     pub(crate) description: String,
     pub(crate) created_ms: i64,
     pub(crate) state: KeyState,
@@ -75,6 +105,9 @@ pub(crate) struct Alias {
     pub(crate) name: String,
     pub(crate) target: KeyArn,
     pub(crate) created_ms: i64,
+    /// When it was pointed at another key.
+    #[serde(default)]
+    pub(crate) updated_ms: Option<i64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,7 +4,7 @@
 use super::records::{Alias, Grant, Key, RecordError, Role};
 use keystead_aws::policy::{BoundPolicy, GrantView, Policy, StoredPolicy};
 use keystead_types::KeyArn;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct LiveKey {
     pub(crate) record: Key,
@@ -27,6 +27,7 @@ pub(crate) enum Change {
     /// With its aliases and grants.
     RemoveKey(KeyArn),
     PutAlias(Alias),
+    RemoveAlias(Alias),
     PutGrant(Grant),
     RemoveGrant(KeyArn, String),
     PutRole(Role),
@@ -41,7 +42,7 @@ pub(crate) enum Touched {
 }
 
 impl Change {
-    /// What the change touches; an alias opens and shuts nothing.
+    /// What the change touches; an alias may open and shut its key (kms:ResourceAliases).
     pub(crate) fn touched(&self) -> Option<Touched> {
         match self {
             Self::PutKey(key) => Some(Touched::Key(key.arn.to_string())),
@@ -49,7 +50,9 @@ impl Change {
             Self::RemoveKey(key) | Self::RemoveGrant(key, _) => Some(Touched::Key(key.to_string())),
             Self::PutRole(role) => Some(Touched::Role(role.arn.clone())),
             Self::RemoveRole(arn) => Some(Touched::Role(arn.clone())),
-            Self::PutAlias(_) => None,
+            Self::PutAlias(alias) | Self::RemoveAlias(alias) => {
+                Some(Touched::Key(alias.target.to_string()))
+            }
         }
     }
 }
@@ -59,6 +62,8 @@ pub(crate) struct State {
     pub(crate) keys: BTreeMap<KeyArn, LiveKey>,
     /// By alias ARN.
     pub(crate) aliases: BTreeMap<String, Alias>,
+    /// Names, with their `alias/`, by key.
+    alias_names: BTreeMap<KeyArn, BTreeSet<String>>,
     /// By key, then by grant id.
     grants: BTreeMap<KeyArn, BTreeMap<String, Grant>>,
     /// By ARN.
@@ -77,7 +82,10 @@ fn bound(
 /// so that no escape hides it.
 fn looks_at_time(text: &str) -> bool {
     let plain = serde_json::from_str::<serde_json::Value>(text).map(|value| value.to_string());
-    plain.is_ok_and(|plain| plain.to_ascii_lowercase().contains("aws:currenttime"))
+    plain.is_ok_and(|plain| {
+        let plain = plain.to_ascii_lowercase();
+        plain.contains("aws:currenttime") || plain.contains("aws:epochtime")
+    })
 }
 
 impl State {
@@ -94,10 +102,15 @@ impl State {
                 self.keys.remove(&arn);
                 self.grants.remove(&arn);
                 self.aliases.retain(|_, alias| alias.target != arn);
+                self.alias_names.remove(&arn);
             }
             Change::PutAlias(alias) => {
+                self.forget_alias(&alias.arn);
+                let names = self.alias_names.entry(alias.target.clone()).or_default();
+                names.insert(alias.name.clone());
                 self.aliases.insert(alias.arn.clone(), alias);
             }
+            Change::RemoveAlias(alias) => self.forget_alias(&alias.arn),
             Change::PutGrant(grant) => {
                 self.grants.entry(grant.key.clone()).or_default().insert(grant.id.clone(), grant);
             }
@@ -120,6 +133,17 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    fn forget_alias(&mut self, arn: &str) {
+        let Some(alias) = self.aliases.remove(arn) else { return };
+        if let Some(names) = self.alias_names.get_mut(&alias.target) {
+            names.remove(&alias.name);
+        }
+    }
+
+    pub(crate) fn alias_names(&self, key: &KeyArn) -> impl Iterator<Item = &str> {
+        self.alias_names.get(key).into_iter().flatten().map(String::as_str)
     }
 
     pub(crate) fn grants(&self, key: &KeyArn) -> impl Iterator<Item = &Grant> {
@@ -171,6 +195,7 @@ mod tests {
             r#"{"Condition":{"DateLessThan":{"aws:CurrentTime":"2030-01-01T00:00:00Z"}}}"#,
             r#"{"Condition":{"DateLessThan":{"AWS:\u0043urrentTime":"2030-01-01T00:00:00Z"}}}"#,
             r#"{"Resource":"arn:aws:kms:*:*:key/${aws:currenttime}"}"#,
+            r#"{"Condition":{"NumericLessThan":{"aws:EpochTime":"1900000000"}}}"#,
         ] {
             assert!(looks_at_time(text), "{text}");
         }

@@ -3,10 +3,12 @@
 
 mod administration;
 mod boto3;
+mod conditions;
 mod contract;
 mod disclosure;
 mod full_disk;
 mod grants;
+mod management;
 mod policies;
 mod refusals;
 mod rig;

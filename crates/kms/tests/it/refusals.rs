@@ -61,7 +61,18 @@ async fn nobody_reads_or_changes_anything_without_a_policy_that_says_so() {
         )
         .await["CiphertextBlob"]
         .clone();
+    let made = json!({"AliasName": "alias/there", "TargetKeyId": arn});
+    assert_eq!(rig.kms(&user(OWNER), "CreateAlias", made.clone()).await.status, 200);
+    let tags = json!([{"TagKey": "t", "TagValue": "v"}]);
     let inputs: Vec<(&str, Value)> = vec![
+        ("UpdateKeyDescription", json!({"KeyId": arn, "Description": "mine"})),
+        ("ListKeyPolicies", json!({"KeyId": arn})),
+        ("TagResource", json!({"KeyId": arn, "Tags": tags})),
+        ("UntagResource", json!({"KeyId": arn, "TagKeys": ["t"]})),
+        ("ListResourceTags", json!({"KeyId": arn})),
+        ("UpdateAlias", made),
+        ("DeleteAlias", json!({"AliasName": "alias/there"})),
+        ("GenerateRandom", json!({"NumberOfBytes": 1})),
         ("DescribeKey", json!({"KeyId": arn})),
         ("Encrypt", json!({"KeyId": arn, "Plaintext": "AAAA"})),
         ("Decrypt", json!({"CiphertextBlob": sealed, "EncryptionContext": context})),
@@ -92,7 +103,9 @@ async fn nobody_reads_or_changes_anything_without_a_policy_that_says_so() {
         // The customer's own nobody, the provider's administrator, the provider's node.
         let callers: &[u8] = match operation {
             // These have no key: an administrator of another account acts on his own.
-            "CreateKey" | "ListKeys" | "ListAliases" => &[NOBODY, NODE],
+            "CreateKey" | "ListKeys" | "ListAliases" | "GenerateRandom" => &[NOBODY, NODE],
+            // An alias of that name in the caller's own account: the operator has none.
+            "DeleteAlias" | "UpdateAlias" => &[NOBODY, NODE],
             // Refused for its alias' sake in nobody's case, for the key's in the operator's.
             _ => &[NOBODY, OPERATOR, NODE],
         };
@@ -108,6 +121,11 @@ async fn nobody_reads_or_changes_anything_without_a_policy_that_says_so() {
     }
     let now = rig.good(&user(OWNER), "DescribeKey", json!({"KeyId": arn})).await;
     assert_eq!(now["KeyMetadata"]["KeyState"], "Enabled");
+    assert_eq!(now["KeyMetadata"]["Description"], "");
+    let alias = rig.good(&user(OWNER), "DescribeKey", json!({"KeyId": "alias/there"})).await;
+    assert_eq!(alias["KeyMetadata"]["Arn"], arn.as_str());
+    let tags = rig.good(&user(OWNER), "ListResourceTags", json!({"KeyId": arn})).await;
+    assert_eq!(tags["Tags"], json!([]));
     let grants = rig.good(&user(OWNER), "ListGrants", json!({"KeyId": arn})).await;
     assert_eq!(grants["Grants"], json!([]));
 }

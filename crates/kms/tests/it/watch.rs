@@ -33,6 +33,10 @@ async fn each_change_that_matters_is_told_at_once_and_the_sequence_survives() {
         ("CreateGrant", grant),
         ("ScheduleKeyDeletion", json!({"KeyId": key})),
         ("CancelKeyDeletion", json!({"KeyId": key})),
+        ("TagResource", json!({"KeyId": key, "Tags": [{"TagKey": "t", "TagValue": ""}]})),
+        ("CreateAlias", json!({"AliasName": "alias/a", "TargetKeyId": key})),
+        // Away from this key.
+        ("UpdateAlias", json!({"AliasName": "alias/a", "TargetKeyId": other})),
     ];
     for (operation, input) in steps {
         let waiting = watch(&rig, since.clone(), &key, &role, 10_000);
