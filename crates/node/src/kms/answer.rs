@@ -109,7 +109,8 @@ pub(crate) fn judge_kms(said: Spoken) -> Failure {
         "NotFoundException" if message.starts_with("Invalid arn") => refused(Cause::WrongRegion),
         "NotFoundException" => refused(Cause::KeyDeleted),
         "AccessDeniedException" => refused(Cause::PolicyDenies),
-        "InvalidKeyUsageException" | "UnsupportedOperationException" => {
+        // The last is CreateGrant's, for an operation that the key's spec does not have.
+        "InvalidKeyUsageException" | "UnsupportedOperationException" | "ValidationError" => {
             refused(Cause::WrongSpecOrUsage)
         }
         "InvalidCiphertextException" | "IncorrectKeyException" => {
@@ -167,6 +168,7 @@ mod tests {
             ("NotFoundException", "Invalid arn eu-west-1".into(), Cause::WrongRegion),
             ("AccessDeniedException", "User: …".into(), Cause::PolicyDenies),
             ("InvalidKeyUsageException", String::new(), Cause::WrongSpecOrUsage),
+            ("ValidationError", "Grant operation Decrypt …".into(), Cause::WrongSpecOrUsage),
         ];
         for (code, message, cause) in table {
             let found = kms(code, &message, 400);

@@ -47,6 +47,30 @@ fn wrong_keys_and_policies_are_refused_by_name_and_nothing_changes() {
     refused(&stage, "bad", &arn.replace("111122223333", "444455556666"), &["account"]);
     let absent = format!("{}0000", &arn[..arn.len() - 4]);
     refused(&stage, "bad", &absent, &["does not exist"]);
+    // A key that cannot encrypt is told by its own cause, whatever its policy allows.
+    let hmac = json!({
+        "KeySpec": "HMAC_256",
+        "KeyUsage": "GENERATE_VERIFY_MAC",
+        "Policy": stage.owner.policy(Some(&role)),
+    });
+    let hmac = stage.owner.call("CreateKey", hmac).body["KeyMetadata"]["Arn"].clone();
+    let hmac = hmac.as_str().expect("an ARN");
+    let fix = "--key-spec SYMMETRIC_DEFAULT --key-usage ENCRYPT_DECRYPT";
+    refused(&stage, "bad", hmac, &["FAIL", "key-spec", "wrong-spec-or-usage", fix]);
+    let told = stage.world.cli(&["preflight", "bad", "--key-arn", hmac, "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let checks = told["checks"].as_array().expect("checks");
+    let failed: Vec<&Value> = checks.iter().filter(|check| check["ok"] == false).collect();
+    assert!(failed.len() > 5, "{told}");
+    for check in failed {
+        assert_eq!(check["cause"], "wrong-spec-or-usage", "{check}");
+    }
+    let (status, problem) =
+        stage.api("PUT", "/v1/clusters/bad/binding", json!({"key_arns": [hmac]}));
+    assert!((400..500).contains(&status), "{status} {problem}");
+    assert_eq!(stage.view("bad")["key_arns"], json!([]));
+    let grants = stage.owner.call("ListGrants", json!({"KeyId": hmac}));
+    assert_eq!(grants.body["Grants"], json!([]));
 
     // Each statement of the policy missing is told by its name, with the statement to add.
     let whole: Value = serde_json::from_str(&stage.owner.policy(Some(&role))).expect("JSON");
