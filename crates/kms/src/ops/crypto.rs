@@ -1,5 +1,5 @@
-//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateRandom: key material is unsealed for one call and wiped
-//! at its end.
+//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateRandom: key material is unsealed for one
+//! call and wiped at its end.
 
 use super::find::{Found, by_arn, find};
 use super::grants::check_tokens;

@@ -16,6 +16,9 @@ async fn deny(rig: &Rig, key: &str, role: &str, actions: Value, condition: Value
     assert_eq!(answer.status, 200, "{}", answer.text);
 }
 
+/// An operation with its input.
+type Input<'a> = (&'a str, Value);
+
 const DENIED: &str = "AccessDeniedException";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +51,7 @@ async fn each_key_of_a_call_on_a_key_is_there_where_the_table_says_so() {
     let bypass = json!({"KeyId": key, "Policy": "{", "BypassPolicyLockoutSafetyCheck": true});
     let no_bypass = json!({"KeyId": key, "Policy": "{"});
     // Condition key and value that refuse the first call; the second does not meet them.
-    let cases: Vec<(&str, &str, &str, (&str, Value), Option<(&str, Value)>)> = vec![
+    let cases: Vec<(&str, &str, &str, Input<'_>, Option<Input<'_>>)> = vec![
         ("StringEquals", "kms:KeySpec", "SYMMETRIC_DEFAULT", ("DescribeKey", by(&key)), None),
         ("StringEquals", "kms:KeyUsage", "ENCRYPT_DECRYPT", ("DescribeKey", by(&key)), None),
         ("StringEquals", "kms:KeyOrigin", "AWS_KMS", ("DisableKey", by(&key)), None),
