@@ -198,3 +198,35 @@ fn encryption_context_fills_its_keys() {
     assert!(ask(keys, Some(&[("b", "1"), ("a", "1")])) && !ask(keys, Some(&[])));
     assert!(ask(r#""Null":{"kms:EncryptionContextKeys":"true"}"#, Some(&[])));
 }
+
+#[test]
+fn aliases_of_the_key_count_in_identity_policies_only() {
+    let any = r#""ForAnyValue:StringEquals":{"KMS:resourceAliases":"alias/a"}"#;
+    let absent = r#""Null":{"kms:ResourceAliases":"true"}"#;
+    let keys = &[("kms:ResourceAliases", "alias/a"), ("kms:ResourceAliases", "alias/b")];
+    assert!(!holds(any, keys));
+    assert!(holds(absent, keys));
+    let ada = user(OWNER, "ada");
+    let mut asked = RequestContext::new("kms:CreateKey", KEY);
+    for (name, value) in keys {
+        asked.key(name, *value);
+    }
+    for (condition, expected) in [(any, true), (absent, false)] {
+        let text = format!(
+            r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Action":"*","Resource":"*","Condition":{{{condition}}}}}}}"#
+        );
+        let own = [Policy::parse_identity(&text).expect(condition)];
+        let allowed = evaluate_identity_only(&ada, &asked, &own, None).is_allowed();
+        assert_eq!(allowed, expected, "{condition}");
+    }
+}
+
+#[test]
+fn of_keys_that_differ_by_case_the_one_spelt_like_the_policy_counts() {
+    let both = &[("aws:ResourceTag/Team", "a"), ("aws:ResourceTag/team", "b")];
+    let team = |spelt: &str, value: &str| {
+        holds(&format!(r#""StringEquals":{{"aws:ResourceTag/{spelt}":"{value}"}}"#), both)
+    };
+    assert!(team("Team", "a") && team("team", "b"));
+    assert!(!team("Team", "b") && !team("team", "a"));
+}
