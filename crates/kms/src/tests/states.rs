@@ -55,7 +55,7 @@ fn row(op: Operation) -> [Says; 4] {
     match op {
         //                              Enabled Disabled Pending Gone
         // No key at all.
-        O::CreateKey | O::ListKeys => [Ok, Ok, Ok, Ok],
+        O::CreateKey | O::ListKeys | O::GenerateRandom => [Ok, Ok, Ok, Ok],
         O::Encrypt
         | O::Decrypt
         | O::ReEncrypt
@@ -64,12 +64,24 @@ fn row(op: Operation) -> [Says; 4] {
         | O::CreateGrant => [Ok, D1, Sd, No],
         O::DescribeKey
         | O::GetKeyPolicy
+        | O::ListKeyPolicies
         | O::PutKeyPolicy
         | O::ListAliases
+        // Its alias goes with the key.
+        | O::DeleteAlias
+        | O::ListResourceTags
         | O::ListGrants
         | O::RetireGrant
         | O::RevokeGrant => [Ok, Ok, Ok, No],
-        O::CreateAlias | O::EnableKey | O::DisableKey | O::ScheduleKeyDeletion => [Ok, Ok, Sd, No],
+        // Of UpdateAlias the new target counts.
+        O::CreateAlias
+        | O::UpdateAlias
+        | O::TagResource
+        | O::UntagResource
+        | O::UpdateKeyDescription
+        | O::EnableKey
+        | O::DisableKey
+        | O::ScheduleKeyDeletion => [Ok, Ok, Sd, No],
         O::CancelKeyDeletion => [Sn, Sn, Ok, No],
     }
 }
@@ -87,15 +99,18 @@ fn after(op: Operation, before: Life) -> Life {
 /// A request of each sort that the operation takes.
 fn inputs(op: Operation, key: &Subject) -> Vec<Value> {
     use Operation as O;
-    let Subject { arn, alias, blob, other, other_blob, grant, token, .. } = key;
+    let Subject { arn, alias, blob, other, other_alias, other_blob, grant, token } = key;
     match op {
         O::CreateKey | O::ListKeys => vec![json!({})],
+        O::GenerateRandom => vec![json!({"NumberOfBytes": 16})],
         O::DescribeKey => vec![json!({"KeyId": arn}), json!({"KeyId": alias})],
         O::EnableKey
         | O::DisableKey
         | O::CancelKeyDeletion
         | O::GetKeyPolicy
+        | O::ListKeyPolicies
         | O::ListAliases
+        | O::ListResourceTags
         | O::ListGrants => vec![json!({"KeyId": arn})],
         O::ScheduleKeyDeletion => vec![json!({"KeyId": arn, "PendingWindowInDays": 7})],
         O::PutKeyPolicy => vec![json!({"KeyId": arn, "Policy": POLICY})],
@@ -120,6 +135,13 @@ fn inputs(op: Operation, key: &Subject) -> Vec<Value> {
             json!({"KeyId": arn, "KeySpec": "AES_256", "DryRun": true}),
         ],
         O::CreateAlias => vec![json!({"TargetKeyId": arn, "AliasName": format!("{alias}-2")})],
+        O::UpdateAlias => vec![json!({"TargetKeyId": arn, "AliasName": other_alias})],
+        O::DeleteAlias => vec![json!({"AliasName": alias})],
+        O::TagResource => {
+            vec![json!({"KeyId": arn, "Tags": [{"TagKey": "team", "TagValue": "blue"}]})]
+        }
+        O::UntagResource => vec![json!({"KeyId": arn, "TagKeys": ["team"]})],
+        O::UpdateKeyDescription => vec![json!({"KeyId": arn, "Description": "of the table"})],
         O::CreateGrant => {
             let input = json!({"KeyId": arn, "GranteePrincipal": ADMIN, "Operations": ["Decrypt"]});
             let mut dry = input.clone();
@@ -180,6 +202,7 @@ struct Subject {
     token: String,
     /// Another key, always enabled.
     other: String,
+    other_alias: String,
     other_blob: String,
 }
 
@@ -263,6 +286,9 @@ impl Bench {
         let (other, other_blob) = self.key().await;
         let alias = format!("alias/{}", uuid::Uuid::new_v4());
         self.good("CreateAlias", json!({"AliasName": alias, "TargetKeyId": arn})).await;
+        let other_alias = format!("{alias}-other");
+        let named = json!({"AliasName": other_alias, "TargetKeyId": other});
+        self.good("CreateAlias", named).await;
         let granted = json!({"KeyId": arn, "GranteePrincipal": ADMIN, "RetiringPrincipal": ADMIN,
             "Operations": ["Decrypt"]});
         let granted = self.good("CreateGrant", granted).await;
@@ -280,7 +306,7 @@ impl Bench {
             deletion::look(&self.kms).await;
         }
         let (grant, token) = (text(&granted["GrantId"]), text(&granted["GrantToken"]));
-        let subject = Subject { arn, alias, blob, grant, token, other, other_blob };
+        let subject = Subject { arn, alias, blob, grant, token, other, other_alias, other_blob };
         assert_eq!(self.life(&subject).await, life);
         subject
     }
@@ -329,7 +355,7 @@ impl Bench {
                 "KMSInvalidStateException",
                 format!("{arn} is not pending deletion (or pending replica deletion)."),
             ),
-            Says::No if input["KeyId"] == key.alias.as_str() => (
+            Says::No if [&input["KeyId"], &input["AliasName"]].contains(&&json!(key.alias)) => (
                 "NotFoundException",
                 format!("Alias arn:aws:kms:eu-central-1:111122223333:{} is not found.", key.alias),
             ),

@@ -31,7 +31,7 @@ async fn refused(rig: &Rig, who: &Key, operation: &str, key: &str) {
     let Answer { status, text, .. } = rig.kms(who, operation, anything(key)).await;
     assert_eq!(status, 400, "{operation}: {text}");
     let wanted = if Operation::named(operation).is_none() {
-        "UnknownOperationException"
+        "UnsupportedOperationException"
     } else if OF_OWN_ALIAS.contains(&operation) && text.contains("NotFoundException") {
         "NotFoundException"
     } else {
