@@ -11,6 +11,9 @@
 
 pub mod cloudtrail;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod json;
 pub mod ops;
 pub mod policy;

@@ -6,6 +6,9 @@
 
 pub mod alloc;
 pub mod blob;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kdf;
 pub mod lease;
 pub mod luks2;

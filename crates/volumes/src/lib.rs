@@ -18,4 +18,7 @@ pub use fuse_dev::{
     FuseError, InitReply, MAX_BACKGROUND, MAX_IO, answer_init, mount_over_file, open_device,
 };
 pub use image::{Image, ImageError, MAX_IMAGE_BYTES, PAYLOAD_OFFSET, SECTOR, read_header};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use server::fuzzing::fuse;
 pub use server::{Closed, READERS, ServerError, Stats, VolumeServer};

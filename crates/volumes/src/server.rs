@@ -516,3 +516,6 @@ fn allocation(size: u64, offset: u64, len: u64, mode: u32) -> Result<Option<Work
     }
     Ok((mode & (PUNCH_HOLE | ZERO_RANGE) != 0).then_some(Work::Punch { offset, len }))
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
