@@ -1,6 +1,7 @@
 //! `application/x-www-form-urlencoded` bodies.
 
 use crate::{AwsError, error};
+use std::collections::HashSet;
 
 /// The parameters of a query request, each name once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +16,11 @@ impl Form {
             if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
                 return Err(malformed("the request is not UTF-8"));
             }
-            if pairs.iter().any(|(n, _)| *n == name) {
-                return Err(malformed("a parameter occurs more than once"));
-            }
             pairs.push((name.into_owned(), value.into_owned()));
+        }
+        let names: HashSet<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        if names.len() < pairs.len() {
+            return Err(malformed("a parameter occurs more than once"));
         }
         Ok(Self(pairs))
     }

@@ -55,6 +55,14 @@ fn repeated_parameters_are_refused() {
 }
 
 #[test]
+fn a_body_of_many_names_takes_no_more_than_its_length() {
+    let body: String = (0..300_000).map(|i| format!("{i:x}&")).collect();
+    let began = std::time::Instant::now();
+    assert!(Form::parse(body.as_bytes()).is_ok());
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[test]
 fn policy_documents_arrive_decoded_and_leave_encoded() {
     let document = r#"{"Version":"2012-10-17","Statement":[{"Sid":"a+b & c%20"}]}"#;
     let form = Form::new("PutRolePolicy", IAM_VERSION)
