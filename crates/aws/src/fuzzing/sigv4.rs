@@ -70,6 +70,10 @@ fn signed_by_us(mut sent: Owned) {
     sent.method.push('X');
     assert_eq!(verdict(&sent), Err(AuthFault::Mismatch));
     sent.method.pop();
+    let query = sent.query.len();
+    sent.query.push_str("&late=1");
+    assert_eq!(verdict(&sent), Err(AuthFault::Mismatch));
+    sent.query.truncate(query);
     sent.headers.push(("x-amz-late".to_owned(), String::new()));
     assert!(verdict(&sent).is_err(), "a header came later");
 }
