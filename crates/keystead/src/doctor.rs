@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// One check.
+/// One check. One that holds and has a `why` is a note: it works, with a limit to know of.
 #[derive(Serialize)]
 struct Check {
     name: String,
@@ -30,6 +30,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         loops(),
         cgroup(),
         swap(),
+        kernel(),
+        freed_memory(),
         programs(),
         folder(&data),
         space(&data),
@@ -41,9 +43,12 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
     if args.format.json {
         crate::commands::json(&serde_json::json!({ "ok": healthy, "checks": checks }))?;
     } else {
-        for Check { name, why, fix, .. } in &checks {
+        for Check { name, ok, why, fix } in &checks {
             match (why, fix) {
-                (Some(why), Some(fix)) => say!("FAIL  {name}: {why}\n      fix: {fix}"),
+                (Some(why), Some(fix)) => {
+                    let word = if *ok { "note" } else { "FAIL" };
+                    say!("{word}  {name}: {why}\n      fix: {fix}");
+                }
                 _ => say!("ok    {name}"),
             }
         }
@@ -125,6 +130,58 @@ fn swap() -> Check {
 
 fn plain_swap(swaps: &str) -> Option<&str> {
     self::swaps(swaps).find(|d| !d.starts_with("/dev/dm-") && !d.starts_with("/dev/mapper/"))
+}
+
+/// A node hands a volume on to its successor by FUSE's RESEND, which came with Linux 6.9.
+fn kernel() -> Check {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let why = format!("Linux {}: its FUSE has no RESEND, no volume can be mounted", release.trim());
+    let fix = "use Linux 6.9 or later; on Debian 12: apt-get install linux-image-6.12-amd64";
+    check("kernel", at_least(&release, (6, 9)), why, fix)
+}
+
+fn at_least(release: &str, wanted: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return false };
+    (major, minor) >= wanted
+}
+
+/// Whether the kernel clears pages when they are freed: what an eviction leaves rests on it.
+fn freed_memory() -> Check {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let state = init_on_free(&line).or_else(|| config_default(&kernel_config()?));
+    let mut found = good("freed memory (init_on_free)");
+    let word = match state {
+        Some(true) => return found,
+        Some(false) => "is off",
+        None => "is not known: neither /proc/cmdline nor the kernel's configuration says",
+    };
+    found.why = Some(format!(
+        "{word}; after an eviction the workload's plaintext stays in freed pages until they are used again, for root to read"
+    ));
+    found.fix = Some("boot with init_on_free=1 on the kernel's command line".to_owned());
+    found
+}
+
+/// The last one counts, as for the kernel.
+fn init_on_free(cmdline: &str) -> Option<bool> {
+    let words = cmdline.split_whitespace().take_while(|w| *w != "--");
+    let value = words.filter_map(|w| w.strip_prefix("init_on_free=")).last()?;
+    Some(matches!(value, "1" | "y" | "Y" | "t" | "T" | "on" | "ON" | "On"))
+}
+
+fn kernel_config() -> Option<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    fs::read_to_string(format!("/boot/config-{}", release.trim())).ok().or_else(|| {
+        let out = Command::new("gzip").args(["-dc", "/proc/config.gz"]).output().ok()?;
+        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
+    })
+}
+
+fn config_default(config: &str) -> Option<bool> {
+    const NAME: &str = "CONFIG_INIT_ON_FREE_DEFAULT_ON";
+    let line = config.lines().find(|l| l.contains(NAME))?;
+    Some(line == format!("{NAME}=y"))
 }
 
 fn programs() -> Check {
@@ -215,6 +272,19 @@ mod tests {
         assert_eq!(plain_swap(head), None);
         assert_eq!(plain_swap(&format!("{head}/dev/dm-1 partition 1 0 -2\n")), None);
         assert_eq!(plain_swap(&format!("{head}/swapfile file 1 0 -2\n")), Some("/swapfile"));
+    }
+
+    #[test]
+    fn the_kernel_and_its_clearing_of_freed_pages_are_read() {
+        assert!(at_least("6.9.0-rc1\n", (6, 9)) && at_least("6.12.117+deb12-cloud-amd64", (6, 9)));
+        assert!(!at_least("6.1.0-56-amd64", (6, 9)) && !at_least("", (6, 9)));
+        assert_eq!(init_on_free("quiet init_on_free=0 init_on_free=1\n"), Some(true));
+        assert_eq!(init_on_free("init_on_free=off -- init_on_free=1"), Some(false));
+        assert_eq!(init_on_free("quiet init_on_alloc=1"), None);
+        let on = "CONFIG_A=y\nCONFIG_INIT_ON_FREE_DEFAULT_ON=y\n";
+        assert_eq!(config_default(on), Some(true));
+        let off = "# CONFIG_INIT_ON_FREE_DEFAULT_ON is not set\n";
+        assert_eq!((config_default(off), config_default("")), (Some(false), None));
     }
 
     #[test]
