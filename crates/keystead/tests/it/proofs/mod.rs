@@ -15,6 +15,7 @@ mod keys;
 mod memory;
 mod returns;
 mod scan;
+mod vm_memory;
 
 /// The sampled count in `test`, the full one in `soak`.
 fn count(sample: usize, full: usize) -> usize {

@@ -1,0 +1,161 @@
+//! What an eviction leaves in the memory of the whole machine, kernel and freed pages included:
+//! the product runs in a VM, whose memory QEMU writes to a file.
+
+use super::count;
+use super::scan::Wanted;
+use crate::world::Alone;
+use aws_lc_rs::digest::{SHA256, digest};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/vm/boot-vm.sh");
+const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proofs/memory_guest.sh");
+/// Debian 12's later kernel: the FUSE of its 6.1 has no RESEND.
+const KERNEL: &str = "6.12-cloud-amd64";
+const MEMORY: u64 = 1 << 30;
+const CHUNK: usize = 1 << 20;
+/// An emulated CPU on a loaded machine: no time is judged here.
+const SECONDS: &str = "500";
+
+struct Run {
+    append: &'static str,
+    evict_after: &'static str,
+    until: &'static str,
+}
+
+/// Where marks were found: how many windows of sixteen bytes of each spelling, on how many pages.
+#[derive(Debug, Default)]
+struct Found {
+    windows: BTreeMap<String, u64>,
+    pages: BTreeSet<u64>,
+}
+
+/// QEMU stops the machine, writes its memory and lets it go on.
+fn copy_memory(monitor: &Path, to: &Path) {
+    let mut socket = UnixStream::connect(monitor).expect("the monitor");
+    socket.set_read_timeout(Some(Duration::from_secs(120))).expect("a limit");
+    let ready = |socket: &mut UnixStream| {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"(qemu) ") {
+            socket.read_exact(&mut byte).expect("the monitor answers");
+            text.push(byte[0]);
+        }
+    };
+    ready(&mut socket);
+    let save = format!("pmemsave 0 {MEMORY} \"{}\"", to.display());
+    for command in ["stop", &save, "cont"] {
+        socket.write_all(format!("{command}\n").as_bytes()).expect("sent");
+        ready(&mut socket);
+    }
+}
+
+fn search(marks: &Wanted, memory: &Path) -> Found {
+    let file = File::open(memory).expect("the memory");
+    assert_eq!(file.metadata().expect("its size").len(), MEMORY, "all of the memory");
+    let mut found = Found::default();
+    let mut chunk = vec![0; CHUNK + 15];
+    for at in (0..MEMORY).step_by(CHUNK) {
+        let len = chunk.len().min(usize::try_from(MEMORY - at).expect("fits"));
+        file.read_exact_at(&mut chunk[..len], at).expect("read");
+        for (offset, what) in marks.find(&chunk[..len]) {
+            *found.windows.entry(what.to_owned()).or_default() += 1;
+            found.pages.insert((at + offset as u64) >> 12);
+        }
+    }
+    found
+}
+
+/// What lay in memory while live, and at the end.
+fn run(run: &Run) -> (Found, Found) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let seed = std::fs::read_to_string("/proc/sys/kernel/random/uuid").expect("randomness");
+    let seed = seed.trim();
+    let mut marks = Wanted::default();
+    for n in 0..8 {
+        let mark = digest(&SHA256, format!("{seed}:{n}").as_bytes());
+        marks.secret("mark", mark.as_ref());
+    }
+    let at = |name: &str| folder.path().join(name);
+    let settings = format!(
+        "KEYSTEAD={} SEED={seed} EVICT_AFTER={} UNTIL={}\n",
+        env!("CARGO_BIN_EXE_keystead"),
+        run.evict_after,
+        run.until
+    );
+    std::fs::write(at("settings"), settings).expect("written");
+    File::create(at("disk")).and_then(|f| f.set_len(6 << 30)).expect("a disk");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut vm = Command::new(BOOT);
+    vm.arg(folder.path())
+        .arg(GUEST)
+        .env("VM_APPEND", run.append)
+        .env("VM_DISKS", at("disk"))
+        .env("VM_MONITOR", at("monitor"))
+        .env("VM_FLAVOUR", KERNEL)
+        .env("VM_MEM", "1G")
+        .env("VM_TIMEOUT", SECONDS)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().expect("shared"))
+        .stderr(writer);
+    let mut child = vm.spawn().expect("the rig starts");
+    drop(vm);
+    let (mut said, mut found) = (String::new(), Vec::new());
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        eprintln!("vm: {line}");
+        said.push_str(&line);
+        said.push('\n');
+        let Some(name) = ["LIVE", "OVER"].into_iter().find(|n| line.ends_with(n)) else { continue };
+        copy_memory(&at("monitor"), &at("memory"));
+        File::create(at(&name.to_lowercase())).expect("the guest goes on");
+        found.push(search(&marks, &at("memory")));
+        std::fs::remove_file(at("memory")).expect("removed");
+    }
+    let status = child.wait().expect("the rig ends");
+    assert!(status.success(), "{status}\n{said}");
+    let [live, over] = <[Found; 2]>::try_from(found).expect("two looks");
+    assert!(live.pages.len() > 100, "the search finds little while live: {live:?}");
+    for spelling in ["mark", "mark in hex"] {
+        assert!(live.windows.contains_key(spelling), "no {spelling} while live: {live:?}");
+    }
+    (live, over)
+}
+
+#[test]
+fn an_eviction_leaves_no_mark_in_the_machines_memory() {
+    let _alone = Alone::take();
+    let evicted = Run { append: "init_on_free=1", evict_after: "5s", until: "evicted" };
+    let (live, over) = run(&evicted);
+    eprintln!(
+        "FIGURE VM with init_on_free=1: marks on {} pages while live, on {} after the eviction",
+        live.pages.len(),
+        over.pages.len()
+    );
+    assert!(over.windows.is_empty(), "after the eviction: {:?} {:x?}", over.windows, over.pages);
+}
+
+/// What the first test rests on: without eviction the marks stay, so it can fail; and what a
+/// kernel leaves that does not clear freed pages, for SECURITY.
+#[test]
+fn marks_stay_without_an_eviction_and_without_init_on_free() {
+    if count(0, 1) == 0 {
+        return;
+    }
+    let _alone = Alone::take();
+    let frozen = Run { append: "init_on_free=1", evict_after: "1h", until: "frozen" };
+    let (_, over) = run(&frozen);
+    eprintln!("FIGURE VM frozen, not evicted: marks on {} pages", over.pages.len());
+    assert!(!over.pages.is_empty(), "frozen pages were not found");
+    let plain = Run { append: "init_on_free=0", evict_after: "5s", until: "evicted" };
+    let (live, over) = run(&plain);
+    eprintln!(
+        "FIGURE VM without init_on_free: marks on {} pages while live, on {} after the eviction",
+        live.pages.len(),
+        over.pages.len()
+    );
+}
