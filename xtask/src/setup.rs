@@ -9,6 +9,9 @@ use std::process::Command;
 
 const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 
+/// The oldest kernel whose FUSE lets a new node take over what the old one left.
+const KERNEL: (u32, u32) = (6, 9);
+
 /// What must be there, and the Debian package that brings it.
 const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
@@ -55,6 +58,13 @@ fn machine() -> Result<()> {
     if !root {
         missing.push("root: volumes mount, freeze and make loop devices; run as root".to_owned());
     }
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    if kernel_version(&kernel).is_some_and(|have| have < KERNEL) {
+        missing.push(format!(
+            "Linux 6.9 or later (FUSE's RESEND): {} runs; run `apt-get install linux-image-6.12-amd64` and reboot",
+            kernel.trim()
+        ));
+    }
     if !Path::new("/dev/fuse").exists() {
         missing.push("/dev/fuse: run `modprobe fuse`".to_owned());
     }
@@ -76,6 +86,12 @@ fn machine() -> Result<()> {
         bail!("this machine cannot run Keystead's volumes:\n  - {}", missing.join("\n  - "));
     }
     Ok(())
+}
+
+/// Major and minor of what `uname -r` prints.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 fn packages() -> Result<()> {
@@ -131,4 +147,17 @@ fn venv() -> Result<Tools> {
     )?;
     fs::write(&stamp, wanted)?;
     Ok(tools)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn the_kernels_version_is_read() {
+        assert_eq!(kernel_version("6.1.0-41-cloud-amd64\n"), Some((6, 1)));
+        assert!(kernel_version("6.18.5").is_some_and(|have| have >= KERNEL));
+        assert!(kernel_version("6.1.0-41").is_some_and(|have| have < KERNEL));
+        assert_eq!(kernel_version("odd"), None);
+    }
 }
