@@ -202,6 +202,7 @@ impl Kms {
             region,
             now_ms: self.clock.wall_ms(),
             running_ms: self.running_ms(),
+            ahead_ms: self.ahead.ms(),
             source_ip: &request.peer,
             user_agent: http.header("user-agent"),
             request_id: &request.request_id,

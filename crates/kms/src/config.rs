@@ -56,9 +56,10 @@ pub struct KmsConfig {
     #[serde(default)]
     pub hosts: Vec<String>,
     /// File with the milliseconds that the deletion scheduler is ahead of the clocks; read every
-    /// second. For `keystead dev` only: a deletion then falls due when somebody says so.
+    /// second, when it is nobody else's (0600). For `keystead dev` only: a deletion then falls due
+    /// when somebody says so.
     #[serde(default)]
-    pub scheduler_ahead: Option<PathBuf>,
+    pub insecure_scheduler_ahead: Option<PathBuf>,
 }
 
 /// How keys are held in memory.
@@ -99,7 +100,7 @@ impl KmsConfig {
             Some(device) if !self.insecure_swap => Err(content(
                 Path::new("/proc/swaps"),
                 &format!(
-                    "{device} is swap in clear; run `swapoff {device}`, encrypt it, or set insecure_swap"
+                    "{device} is on and key material may reach it; run `swapoff {device}`, or set insecure_swap when it is encrypted"
                 ),
             )),
             _ => Ok(()),

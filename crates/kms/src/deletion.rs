@@ -10,6 +10,7 @@ use crate::store::state::Change;
 use keystead_aws::trail::{CallRecord, Identity, Resource};
 use keystead_types::KeyArn;
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -51,11 +52,15 @@ impl Ahead {
         self.ms.load(Ordering::Relaxed)
     }
 
-    /// No file, or one that says nothing: as before.
+    /// No file, one that others may touch, or one that says nothing: as before.
     fn read(&self) {
-        let text = self.file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
-        if let Some(ms) = text.and_then(|t| t.trim().parse::<i64>().ok()) {
-            self.ms.fetch_max(ms, Ordering::Relaxed);
+        let Some(path) = &self.file else { return };
+        let private = std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o077 == 0);
+        let text = private.then(|| std::fs::read_to_string(path).ok()).flatten();
+        if let Some(ms) = text.and_then(|t| t.trim().parse::<i64>().ok())
+            && self.ms.fetch_max(ms, Ordering::Relaxed) < ms
+        {
+            tracing::warn!(ahead_ms = ms, "the deletion scheduler was put forward");
         }
     }
 }

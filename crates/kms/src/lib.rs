@@ -130,7 +130,7 @@ async fn open(
         gatekeeper: who::Gatekeeper::default(),
         hosts,
         ran_before: (store.running_ms()?, clock.boot()),
-        ahead: deletion::Ahead::of(config.scheduler_ahead.clone()),
+        ahead: deletion::Ahead::of(config.insecure_scheduler_ahead.clone()),
         store,
         trail,
         clock,

@@ -11,7 +11,7 @@ use keystead_aws::policy::StoredPolicy;
 use keystead_types::{Boot, Clock, KeyArn};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -34,13 +34,15 @@ impl Clock for Hand {
     }
 }
 
+fn private(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
+    path
+}
+
 fn config(folder: &Path) -> KmsConfig {
-    let private = |name: &str, text: &str| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).expect("written");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("private");
-        path
-    };
+    let private = |name: &str, text: &str| private(folder, name, text);
     KmsConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data: folder.join("kms"),
@@ -52,7 +54,7 @@ fn config(folder: &Path) -> KmsConfig {
         hosts: vec![],
         arena: crate::Arena::Mlock,
         insecure_swap: false,
-        scheduler_ahead: Some(folder.join("ahead")),
+        insecure_scheduler_ahead: Some(folder.join("ahead")),
     }
 }
 
@@ -140,10 +142,15 @@ async fn the_scheduler_can_be_put_forward_by_itself() {
     for (ahead, gone) in
         [("nonsense", false), ("-1", false), ("604799999", false), ("604800000", true)]
     {
-        std::fs::write(folder.path().join("ahead"), ahead).expect("written");
+        private(folder.path(), "ahead", ahead);
         deletion::look(&kms).await;
         assert_eq!(!there(), gone, "{ahead}");
     }
+    let open = folder.path().join("ahead");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("open");
+    std::fs::write(open, (400 * DAY).to_string()).expect("written");
+    deletion::look(&kms).await;
+    assert_eq!(kms.ahead.ms(), 7 * DAY, "a file that others may read is not believed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

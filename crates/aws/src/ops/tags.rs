@@ -55,6 +55,9 @@ impl UntagResource {
                 "Member must satisfy constraint: [Member must have length less than or equal to 128, Member must have length greater than or equal to 1]",
             ));
         }
+        if tag_keys.len() > MOST_TAGS {
+            return Err(error::tags("Too many tags"));
+        }
         Ok(Self { key_id, tag_keys })
     }
 }

@@ -150,8 +150,14 @@ impl RequestContext {
                 return exact.or_else(any).map(|v| vec![v.as_str()]);
             }
         }
-        // As above: of tags that differ by case only, the one spelt like the policy.
-        let exact = self.keys.iter().find(|(n, _)| n == name);
+        // As above: of tags that differ by case only, the one spelt like the policy; what stands
+        // before the tag's own name knows no case.
+        let own = |n: &'_ str| n.find('/').map_or(n.len(), |at| at);
+        let alike = |n: &str| {
+            let (at, there) = (own(name), own(n));
+            n[there..] == name[at..] && n[..there].eq_ignore_ascii_case(&name[..at])
+        };
+        let exact = self.keys.iter().find(|(n, _)| alike(n));
         let any = || self.keys.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
         let (_, values) = exact.or_else(any)?;
         Some(values.iter().map(String::as_str).collect())

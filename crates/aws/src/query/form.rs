@@ -55,15 +55,35 @@ impl Form {
             .any(|(n, _)| n.strip_prefix(name).is_some_and(|r| r.is_empty() || r.starts_with('.')))
     }
 
-    /// The members of `Name.member.1.…`, up to fifty, as (key, value) pairs (tags).
-    pub(super) fn tags(&self, name: &str) -> Vec<(String, String)> {
-        (1..=50)
+    /// The members of `Name.member.1.…` as (key, value) pairs (tags), each key once whatever its
+    /// case; at most fifty.
+    pub(super) fn tags(&self, name: &str, faults: &mut Vec<String>) -> Vec<(String, String)> {
+        let tags: Vec<(String, String)> = (1..=51)
             .map_while(|i| {
                 let key = self.get(&format!("{name}.member.{i}.Key"))?;
                 let value = self.get(&format!("{name}.member.{i}.Value")).unwrap_or_default();
                 Some((key.to_owned(), value.to_owned()))
             })
-            .collect()
+            .collect();
+        let reserved = |k: &str| k.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
+        for (i, (key, value)) in tags.iter().enumerate() {
+            if !(1..=128).contains(&key.chars().count()) || value.chars().count() > 256 {
+                faults.push("Tag keys have 1 to 128 characters, tag values at most 256".to_owned());
+            }
+            if reserved(key) {
+                faults
+                    .push("'aws:' prefixed tag key names are not allowed for external use".into());
+            }
+            if tags[..i].iter().any(|(k, _)| k.to_lowercase() == key.to_lowercase()) {
+                let text =
+                    "Duplicate tag keys found. Please note that Tag keys are case insensitive";
+                faults.push(text.to_owned());
+            }
+        }
+        if tags.len() > 50 {
+            faults.push("A role has at most 50 tags".to_owned());
+        }
+        tags
     }
 
     pub(super) fn required(

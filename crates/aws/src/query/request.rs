@@ -221,7 +221,7 @@ impl CreateRole {
             ),
             description: form.optional("Description", 0, 1000, faults),
             max_session_duration: seconds(form, "MaxSessionDuration", 3600, 43_200, faults),
-            tags: form.tags("Tags"),
+            tags: form.tags("Tags", faults),
         }
     }
 }

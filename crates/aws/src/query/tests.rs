@@ -125,3 +125,34 @@ proptest! {
         let _ = error_of(&xml);
     }
 }
+
+#[test]
+fn tags_of_a_role_give_authority_and_are_looked_at() {
+    let made = |tags: &[(&str, &str)]| {
+        let mut form = Form::new("CreateRole", IAM_VERSION)
+            .with("RoleName", "worker")
+            .with("AssumeRolePolicyDocument", "{}");
+        for (i, (key, value)) in tags.iter().enumerate() {
+            form = form
+                .with(&format!("Tags.member.{}.Key", i + 1), key)
+                .with(&format!("Tags.member.{}.Value", i + 1), value);
+        }
+        decode("iam", &form)
+    };
+    let Ok(QueryRequest::CreateRole(r)) = made(&[("team", "a"), ("stage", "")]) else {
+        panic!("CreateRole")
+    };
+    assert_eq!(r.tags.len(), 2);
+    let names: Vec<String> = (0..51).map(|i| format!("k{i}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "")).collect();
+    assert!(made(&many[..50]).is_ok());
+    for (tags, says) in [
+        (&[("team", "a"), ("TEAM", "b")][..], "Duplicate tag keys"),
+        (&[("AWS:team", "a")], "prefixed"),
+        (&[("", "a")], "1 to 128"),
+        (&many, "at most 50"),
+    ] {
+        let text = made(tags).expect_err("refused").message.expect("a text");
+        assert!(text.contains(says), "{text}");
+    }
+}

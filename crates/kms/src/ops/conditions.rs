@@ -40,6 +40,8 @@ impl Call<'_> {
     /// A request context with the condition keys that every call has.
     pub(super) fn context(&self, action: &str, resource: &str) -> RequestContext {
         let caller = &self.who.caller;
+        // IAM is global, whatever Region its request was signed for.
+        let region = if action.starts_with("iam:") { "us-east-1" } else { self.region.as_str() };
         let mut context = RequestContext::new(action, resource);
         context
             .caller(caller)
@@ -48,7 +50,7 @@ impl Call<'_> {
             .key("aws:SourceIp", self.source_ip)
             .key("aws:SecureTransport", "false")
             .key("aws:ViaAWSService", "false")
-            .key("aws:RequestedRegion", self.region.as_str())
+            .key("aws:RequestedRegion", region)
             .key("aws:userid", caller.user_id());
         let kind = match caller.kind {
             CallerKind::User => {

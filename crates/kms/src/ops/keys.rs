@@ -291,8 +291,10 @@ pub(super) fn schedule_deletion(
     })?;
     found.not_pending()?;
     let window = i64::from(r.pending_window_in_days) * DAY_MS;
-    let date_ms = call.now_ms + window;
-    let due_running_ms = call.running_ms + window.unsigned_abs();
+    // By the scheduler's own clock: put forward before, it must not cut this window short.
+    let window = window.saturating_add(call.ahead_ms);
+    let date_ms = call.now_ms.saturating_add(window);
+    let due_running_ms = call.running_ms.saturating_add(window.unsigned_abs());
     switch(&found, KeyState::PendingDeletion { date_ms, due_running_ms }, note, changes);
     let shown = keystead_aws::trail::iso_seconds(date_ms);
     note.response = json!({

@@ -33,6 +33,8 @@ pub(crate) struct Call<'a> {
     pub(crate) region: &'a Region,
     pub(crate) now_ms: i64,
     pub(crate) running_ms: u64,
+    /// How far the deletion scheduler is ahead of both.
+    pub(crate) ahead_ms: i64,
     pub(crate) source_ip: &'a str,
     pub(crate) user_agent: Option<&'a str>,
     pub(crate) request_id: &'a str,

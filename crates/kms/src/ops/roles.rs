@@ -68,6 +68,10 @@ pub(super) fn create(
     let account = &call.who.caller.account;
     let arn = format!("arn:aws:iam::{account}:role{}{}", r.path, r.role_name);
     allowed(call, "iam:CreateRole", &arn, note)?;
+    if !r.tags.is_empty() {
+        // Tags give authority (aws:PrincipalTag): making them is a permission of its own.
+        allowed(call, "iam:TagRole", &arn, note)?;
+    }
     // Names that differ by case only are the same name to IAM.
     let mut mine = room.state.roles.values().filter(|role| role.record.account == *account);
     if mine.any(|role| role.record.name.eq_ignore_ascii_case(&r.role_name)) {

@@ -126,7 +126,7 @@ impl Rig {
             hosts: vec![],
             arena: keystead_kms::Arena::Mlock,
             insecure_swap: false,
-            scheduler_ahead: None,
+            insecure_scheduler_ahead: None,
         };
         let running = keystead_kms::start(&config).await.expect("it starts");
         let at = running.address;

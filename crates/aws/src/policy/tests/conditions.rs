@@ -229,4 +229,9 @@ fn of_keys_that_differ_by_case_the_one_spelt_like_the_policy_counts() {
     };
     assert!(team("Team", "a") && team("team", "b"));
     assert!(!team("Team", "b") && !team("team", "a"));
+    // The key's own name knows no case, the tag's does.
+    let odd = |tag: &str, value: &str| {
+        holds(&format!(r#""StringEquals":{{"AWS:resourcetag/{tag}":"{value}"}}"#), both)
+    };
+    assert!(odd("Team", "a") && odd("team", "b") && !odd("team", "a"));
 }
