@@ -29,6 +29,7 @@ use cluster::{DISKS, Place};
 use rustix::fs::{FlockOperation, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use server::Hold;
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -122,12 +123,14 @@ fn open(config: &HoldConfig) -> Result<(Arc<Place>, File), HoldError> {
     let lock = open_folder(&config.data)?;
     harden()?;
     own_namespace()?;
-    take(&lock, &config.data)?;
+    // As the kernel shows it: mounts and loop devices are told by their paths.
+    let data = config.data.canonicalize().map_err(system("find hold's folder"))?;
+    take(&lock, &data)?;
     let place = Arc::new(Place {
         roots: Roots::find()
             .map_err(|e| HoldError::System { what: "find cgroups", source: io::Error::other(e) })?,
         nursery: spawn::Nursery::start().map_err(system("start a thread"))?,
-        data: config.data.clone(),
+        data,
         prefix: config.cgroup_prefix.clone(),
     });
     Ok((place, lock))
@@ -169,11 +172,12 @@ fn open_folder(data: &Path) -> Result<File, HoldError> {
 /// kernel, and may need help to get there.
 fn take(mut lock: &File, data: &Path) -> Result<(), HoldError> {
     let deadline = Instant::now() + DYING;
+    let mut aborted = HashSet::new();
     while rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         let holder = std::fs::read_to_string(data.join("lock")).unwrap_or_default();
         let holder: Option<i32> = holder.trim().parse().ok();
         match holder {
-            Some(pid) if is_dying(pid) => undead::release(pid, data),
+            Some(pid) if is_dying(pid) => undead::release(pid, data, &mut aborted),
             Some(pid) if Path::new(&format!("/proc/{pid}")).exists() => {
                 return Err(HoldError::Taken(data.to_owned()));
             }

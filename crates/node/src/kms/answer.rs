@@ -109,8 +109,11 @@ pub(crate) fn judge_kms(said: Spoken) -> Failure {
         "NotFoundException" if message.starts_with("Invalid arn") => refused(Cause::WrongRegion),
         "NotFoundException" => refused(Cause::KeyDeleted),
         "AccessDeniedException" => refused(Cause::PolicyDenies),
-        // The last is CreateGrant's, for an operation that the key's spec does not have.
-        "InvalidKeyUsageException" | "UnsupportedOperationException" | "ValidationError" => {
+        "InvalidKeyUsageException" | "UnsupportedOperationException" => {
+            refused(Cause::WrongSpecOrUsage)
+        }
+        // CreateGrant's, for an operation that the key's spec does not have.
+        "ValidationError" if message.to_lowercase().contains("grant operation") => {
             refused(Cause::WrongSpecOrUsage)
         }
         "InvalidCiphertextException" | "IncorrectKeyException" => {
