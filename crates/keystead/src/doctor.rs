@@ -107,7 +107,7 @@ fn cgroup() -> Check {
         ["cgroup.freeze", "cgroup.kill"].into_iter().filter(|f| !probe.join(f).exists()).collect();
     let _ = fs::remove_dir(&probe);
     let why = format!("{} missing", missing.join(", "));
-    check(name, missing.is_empty(), why, "use Linux 5.14 or later")
+    check(name, missing.is_empty(), why, "use Linux 6.9 or later")
 }
 
 fn cgroup2(mountinfo: &str) -> Option<PathBuf> {
@@ -120,16 +120,12 @@ pub(crate) fn swaps(text: &str) -> impl Iterator<Item = &str> {
     text.lines().skip(1).filter_map(|l| l.split_whitespace().next())
 }
 
-/// Device-mapper swap is taken for encrypted here; the node looks closer before it serves.
+/// KMS and node refuse any swap: whether it is encrypted cannot be told from here.
 fn swap() -> Check {
     let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let plain = plain_swap(&text);
-    let why = plain.map(|d| format!("{d} is not encrypted")).unwrap_or_default();
-    check("swap", plain.is_none(), why, "swapoff -a")
-}
-
-fn plain_swap(swaps: &str) -> Option<&str> {
-    self::swaps(swaps).find(|d| !d.starts_with("/dev/dm-") && !d.starts_with("/dev/mapper/"))
+    let on = swaps(&text).next();
+    let why = on.map(|d| format!("{d} is on, key material may reach it")).unwrap_or_default();
+    check("swap", on.is_none(), why, "swapoff -a; or `--insecure-swap` when it is encrypted")
 }
 
 /// A node hands a volume on to its successor by FUSE's RESEND, which came with Linux 6.9.
@@ -269,9 +265,9 @@ mod tests {
         assert_eq!(cgroup2(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
         assert_eq!(cgroup2("30 23 0:26 / /sys rw - sysfs sysfs rw\n"), None);
         let head = "Filename Type Size Used Priority\n";
-        assert_eq!(plain_swap(head), None);
-        assert_eq!(plain_swap(&format!("{head}/dev/dm-1 partition 1 0 -2\n")), None);
-        assert_eq!(plain_swap(&format!("{head}/swapfile file 1 0 -2\n")), Some("/swapfile"));
+        assert_eq!(swaps(head).next(), None);
+        let on = format!("{head}/dev/dm-1 partition 1 0 -2\n");
+        assert_eq!(swaps(&on).next(), Some("/dev/dm-1"));
     }
 
     #[test]

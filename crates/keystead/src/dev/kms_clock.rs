@@ -1,5 +1,5 @@
 //! `keystead dev kms-clock`: puts the deletion scheduler of a folder's KMS forward, so that one
-//! sees what a deletion does without waiting a week. Nothing else looks at that clock.
+//! sees what a deletion does without waiting a week. Only deletions go by that clock.
 
 use super::folder::{self, Folder, write_private};
 use crate::failure::Failure;

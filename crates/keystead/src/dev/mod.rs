@@ -49,11 +49,16 @@ pub(crate) fn run(args: DevArgs) -> Result<ExitCode> {
         Some(DevCommand::KmsClock { by, folder }) => kms_clock::put_forward(&path(&folder)?, &by)?,
         // Current-thread on purpose: children are told to end with the thread that made them, and
         // this one lives as long as the process.
-        None => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start the runtime")?
-            .block_on(supervise(args.run))?,
+        None => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("start the runtime")?;
+            let outcome = runtime.block_on(supervise(args.run));
+            // Its thread that waits for an adopted holder may have to wait for the kernel.
+            runtime.shutdown_background();
+            outcome?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -226,7 +226,7 @@ impl Plan {
         if tokio::time::timeout_at(deadline, running.ended()).await.is_err() {
             self.said.line(&format!("{name} does not stop; it is killed"));
             running.signal(Signal::KILL);
-            if tokio::time::timeout(KILLED_WITHIN, running.ended()).await.is_err() {
+            if tokio::time::timeout(KILLED_WITHIN, running.reaped()).await.is_err() {
                 self.said.line(&format!("{name} hangs in the kernel; it ends when that answers"));
                 // Its id stays on file: the next start finds it.
                 return;

@@ -155,6 +155,12 @@ fn a_deleted_key_evicts_at_once_and_the_cluster_is_dead() {
     assert_eq!(images.filter(|e| e.path().extension().is_some_and(|x| x == "img")).count(), 4);
     Load::start(&neighbour.postgres, 1).finish().assert_whole();
     load.abandon();
+    // A window that is asked for afterwards is as long as it says.
+    let later = stage.owner.make_key(&neighbour.role_arn);
+    stage.owner.call("ScheduleKeyDeletion", json!({"KeyId": later, "PendingWindowInDays": 7}));
+    std::thread::sleep(Duration::from_millis(2500));
+    let cancelled = stage.owner.call("CancelKeyDeletion", json!({"KeyId": later}));
+    assert_eq!(cancelled.status, 200, "{}", cancelled.body);
     stage.world.stop();
 }
 
