@@ -1,7 +1,7 @@
 //! The committed inputs of a target, and the words in them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// What breaks readers: ends of ranges, escapes, brackets, wildcards.
 const SHARP: [&[u8]; 28] = [
@@ -44,7 +44,10 @@ pub(crate) struct Corpus {
 
 impl Corpus {
     pub(crate) fn read(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+        // Of the crate that is tested, as cargo says now: clones may share one target folder.
+        let tested = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let folder = tested.join("../../fuzz/corpus").join(name);
         let entries = std::fs::read_dir(&folder)
             .unwrap_or_else(|e| panic!("no corpus in {}: {e}", folder.display()));
         let mut files: Vec<(String, Vec<u8>)> = entries

@@ -1,6 +1,5 @@
 //! Help and error texts, held against files. KEYSTEAD_BLESS=1 writes them anew.
 
-use std::path::Path;
 use std::process::Command;
 
 fn golden(name: &str, args: &[&str], success: bool) {
@@ -19,7 +18,7 @@ fn golden(name: &str, args: &[&str], success: bool) {
         String::from_utf8_lossy(&out.stdout),
         String::from_utf8_lossy(&out.stderr)
     );
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name);
+    let path = crate::repository("crates/keystead/tests/it/golden").join(name);
     if std::env::var_os("KEYSTEAD_BLESS").is_some() {
         std::fs::write(&path, &text).expect("the golden file is writable");
     }

@@ -7,3 +7,15 @@ mod joint;
 mod proofs;
 mod supervisor;
 mod world;
+
+/// A file of this repository, as cargo says now: clones may share one target folder.
+fn repository(path: &str) -> std::path::PathBuf {
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    std::path::Path::new(&manifest).join("../..").join(path)
+}
+
+/// The rig for what this machine's kernel cannot show.
+fn boot_vm() -> std::path::PathBuf {
+    repository("xtask/vm/boot-vm.sh")
+}

@@ -32,13 +32,15 @@ pub(crate) struct WorldOptions {
 }
 
 /// The machine's kernel tests, one at a time.
-pub(crate) struct Alone(#[allow(dead_code)] File);
+pub(crate) struct Alone {
+    _lock: File,
+}
 
 impl Alone {
     pub(crate) fn take() -> Self {
         let lock = File::create(LOCK).expect("the lock file can be made");
         flock(&lock, FlockOperation::LockExclusive).expect("the lock is granted");
-        Self(lock)
+        Self { _lock: lock }
     }
 }
 
@@ -187,11 +189,7 @@ impl World {
 
     /// The command line, as the operator.
     pub(crate) fn cli(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_keystead"))
-            .args(args)
-            .envs(&self.env)
-            .output()
-            .expect("the command line runs")
+        self.cli_as(self.env("KEYSTEAD_TOKEN"), args)
     }
 
     /// The same, with somebody's token.

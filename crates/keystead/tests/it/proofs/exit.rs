@@ -8,12 +8,11 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::Command;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/exit.md");
-const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/vm/boot-vm.sh");
+const PAGE: &str = "docs/exit.md";
 
 /// The page's shell blocks, in order.
 fn blocks() -> Vec<String> {
-    let text = std::fs::read_to_string(PAGE).expect("docs/exit.md");
+    let text = std::fs::read_to_string(crate::repository(PAGE)).expect("docs/exit.md");
     let blocks = text.split("```sh\n").skip(1);
     blocks.map(|b| b.split("\n```").next().expect("an end").to_owned() + "\n").collect()
 }
@@ -103,7 +102,7 @@ fn stock_tools_open_a_volume_with_the_owners_key() {
     );
     let guest = folder.path().join("guest");
     std::fs::write(&guest, script).expect("written");
-    let out = Command::new(BOOT)
+    let out = Command::new(crate::boot_vm())
         .arg(folder.path())
         .arg(&guest)
         .env("VM_DISKS", &copy)

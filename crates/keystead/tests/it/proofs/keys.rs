@@ -84,9 +84,7 @@ pub(super) fn material(stage: &Stage, cluster: &Cluster) -> Vec<u8> {
     let sealed = from_base64(std::str::from_utf8(&sealed).expect("base64"));
     let root = std::fs::read_to_string(stage.world.data().join("config/root-key"));
     let root = root.expect("the root key");
-    let mut root: Vec<u8> = (0..32)
-        .map(|i| u8::from_str_radix(&root[2 * i..2 * i + 2], 16).expect("hexadecimal"))
-        .collect();
+    let mut root = super::unhex(root.trim());
     let root = DataKey::from_slice_zeroizing(&mut root).expect("key memory");
     let root = RootKey::new(root).expect("32 bytes");
     let aad = format!("keystead material 1\n{}\n{id}", cluster.key_arn);

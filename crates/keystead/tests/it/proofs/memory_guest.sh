@@ -36,9 +36,9 @@ mark="sha256(convert_to('$SEED:' || n % 8, 'utf8'))"
 psql -qAt "$uri" -c "create table marks as select n, $mark as raw, encode($mark, 'hex') as text from generate_series(1, 5000) n" -c checkpoint
 # A client that reads them and ends, and a file on the disk, beside PostgreSQL's own.
 psql -qAt "$uri" -c "table marks" >/dev/null
-node=$(cat /disk/data/run/hold.pid)
-files=$(awk '$5 ~ /keystead-disks.*orchestration/ {print $5; exit}' "/proc/$node/mountinfo")
-printf %s "$SEED:0" | nsenter -m -t "$node" sh -c "sha256sum >$files/mark; sync -f $files/mark"
+hold=$(cat /disk/data/run/hold.pid)
+files=$(awk '$5 ~ /keystead-disks.*orchestration/ {print $5; exit}' "/proc/$hold/mountinfo")
+printf %s "$SEED:0" | nsenter -m -t "$hold" sh -c "sha256sum >$files/mark; sync -f $files/mark"
 say LIVE
 within 200 test -e live
 kms DisableKey "{\"KeyId\":\"$key\"}" >/dev/null

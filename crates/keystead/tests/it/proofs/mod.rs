@@ -17,6 +17,12 @@ mod returns;
 mod scan;
 mod vm_memory;
 
+/// The bytes that hexadecimal digits spell.
+fn unhex(digits: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
 /// The sampled count in `test`, the full one in `soak`.
 fn count(sample: usize, full: usize) -> usize {
     let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|room| room == "proofs");

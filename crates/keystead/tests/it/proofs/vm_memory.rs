@@ -1,8 +1,8 @@
 //! What an eviction leaves in the memory of the whole machine, kernel and freed pages included:
 //! the product runs in a VM, whose memory QEMU writes to a file.
 
-use super::count;
 use super::scan::Wanted;
+use super::{count, unhex};
 use crate::world::Alone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,8 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/vm/boot-vm.sh");
-const GUEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/proofs/memory_guest.sh");
+const GUEST: &str = "crates/keystead/tests/it/proofs/memory_guest.sh";
 /// Debian 12's later kernel: the FUSE of its 6.1 has no RESEND.
 const KERNEL: &str = "6.12-cloud-amd64";
 const MEMORY: u64 = 1 << 30;
@@ -79,9 +78,7 @@ fn sha256(text: &str) -> Vec<u8> {
         .expect("sha256sum runs");
     child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
     let out = child.wait_with_output().expect("it ends").stdout;
-    let text = String::from_utf8(out).expect("hexadecimal");
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal");
-    (0..64).step_by(2).map(byte).collect()
+    unhex(&String::from_utf8(out).expect("hexadecimal")[..64])
 }
 
 /// What lay in memory while live, and at the end.
@@ -103,9 +100,9 @@ fn run(run: &Run) -> (Found, Found) {
     std::fs::write(at("settings"), settings).expect("written");
     File::create(at("disk")).and_then(|f| f.set_len(6 << 30)).expect("a disk");
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    let mut vm = Command::new(BOOT);
+    let mut vm = Command::new(crate::boot_vm());
     vm.arg(folder.path())
-        .arg(GUEST)
+        .arg(crate::repository(GUEST))
         .env("VM_APPEND", run.append)
         .env("VM_DISKS", at("disk"))
         .env("VM_MONITOR", at("monitor"))
