@@ -189,15 +189,7 @@ pub fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn header() -> BlobHeader {
-        BlobHeader {
-            region: "eu-central-1".parse().expect("a Region"),
-            account: "111122223333".parse().expect("an account"),
-            key_id: "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned(),
-            material_id: [9; 8],
-        }
-    }
+    use crate::fixtures::blob_header as header;
 
     fn context(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

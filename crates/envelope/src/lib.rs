@@ -7,6 +7,8 @@
 pub mod alloc;
 pub mod blob;
 #[cfg(any(test, fuzzing))]
+mod fixtures;
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod kdf;

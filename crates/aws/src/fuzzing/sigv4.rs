@@ -1,10 +1,8 @@
 //! A request as text: `METHOD path?query`, header lines, an empty line, the body.
 
-use crate::sigv4::{AuthFault, HttpRequest, Presented, Signer, parse, verify};
+use crate::sigv4::owned::{ID, NOW, Owned, SECRET};
+use crate::sigv4::{AuthFault, Presented, Signer, parse, verify};
 
-const ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-const NOW: i64 = 1_795_507_262_000;
 const HOST: &str = "127.0.0.1:7480";
 
 /// Everything of the corpus that was signed with [`SECRET`], by boto3: nothing else may verify.
@@ -78,15 +76,6 @@ fn signed_by_us(mut sent: Owned) {
     assert!(verdict(&sent).is_err(), "a header came later");
 }
 
-#[derive(Debug)]
-struct Owned {
-    method: String,
-    path: String,
-    query: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
-
 impl Owned {
     /// `None` for what no HTTP server hands on: names that are no tokens, control characters.
     fn read(data: &[u8]) -> Option<Self> {
@@ -118,16 +107,6 @@ impl Owned {
             headers,
             body: data[at + 2..].to_vec(),
         })
-    }
-
-    fn view(&self) -> HttpRequest<'_> {
-        HttpRequest {
-            method: &self.method,
-            path: &self.path,
-            query: &self.query,
-            headers: &self.headers,
-            body: &self.body,
-        }
     }
 
     /// What a signature speaks for, told in a way of its own: method, body, pairs of the query,

@@ -7,6 +7,8 @@
 
 mod canonical;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod owned;
 mod signer;
 #[cfg(test)]
 mod tests;

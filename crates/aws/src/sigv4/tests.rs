@@ -1,5 +1,6 @@
 //! Against AWS's own signer, both ways, and with each part changed.
 
+use super::owned::{ID, NOW, Owned, SECRET};
 use super::*;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -8,19 +9,6 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4;
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
-
-const ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
-const NOW: i64 = 1_795_507_262_000;
-
-#[derive(Debug, Clone)]
-struct Owned {
-    method: String,
-    path: String,
-    query: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
 
 impl Owned {
     fn kms(body: &str) -> Self {
@@ -35,15 +23,6 @@ impl Owned {
                 pair("x-amz-target", "TrentService.Decrypt"),
             ],
             body: body.as_bytes().to_vec(),
-        }
-    }
-    fn view(&self) -> HttpRequest<'_> {
-        HttpRequest {
-            method: &self.method,
-            path: &self.path,
-            query: &self.query,
-            headers: &self.headers,
-            body: &self.body,
         }
     }
     fn set(&mut self, name: &str, value: &str) {

@@ -1,7 +1,8 @@
 //! A ciphertext blob, and the same bytes as a script of changes to a good one.
 
 use super::edit;
-use crate::blob::{BlobHeader, open, parse_header, seal};
+use crate::blob::{open, parse_header, seal};
+use crate::fixtures::blob_header;
 use crate::memory::DataKey;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -17,7 +18,7 @@ pub fn blob(data: &[u8]) {
     let (material, good, context) = GOOD.get_or_init(|| {
         let material = DataKey::random(32).expect("key memory");
         let context = [("keystead:cluster".to_owned(), "cl-1".to_owned())].into();
-        let good = seal(&material, &header(), &context, PLAINTEXT).expect("it seals");
+        let good = seal(&material, &blob_header(), &context, PLAINTEXT).expect("it seals");
         (material, good, context)
     });
     assert!(open(material, data, context).is_err(), "nobody sealed this");
@@ -35,14 +36,5 @@ pub fn blob(data: &[u8]) {
         let length = sealed.len() - SALT_AND_TAG;
         assert_eq!(sealed[..length], data[..length], "printed, it reads another way");
         assert!(open(material, &sealed, context).is_ok_and(|plain| plain.is_empty()));
-    }
-}
-
-fn header() -> BlobHeader {
-    BlobHeader {
-        region: "eu-central-1".parse().expect("a Region"),
-        account: "111122223333".parse().expect("an account"),
-        key_id: "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned(),
-        material_id: [9; 8],
     }
 }

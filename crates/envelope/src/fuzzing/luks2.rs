@@ -2,17 +2,15 @@
 //! are also a script of changes to a good header.
 
 use super::edit;
+use crate::fixtures::{UUID, token};
 use crate::luks2::{HEADER_BYTES, Luks2Error, format, open, read_token};
-use crate::luks2::{Holes, Token};
 use crate::memory::DataKey;
 use crate::xts::XtsKey;
 use aws_lc_rs::digest::{SHA256, digest};
-use keystead_types::{ClusterId, EncryptionContext, VolumeId};
 use std::sync::OnceLock;
 
 const COPY: usize = 16 << 10;
 const SCRIPT: usize = 256;
-const UUID: &str = "01900000-0000-4000-8000-000000000003";
 
 struct Good {
     header: Vec<u8>,
@@ -70,19 +68,4 @@ fn opens_as(good: &Good, header: &[u8]) {
 fn checksum(copy: &[u8]) -> [u8; 32] {
     let zeroed = [&copy[..448], &[0; 64], &copy[512..COPY]].concat();
     digest(&SHA256, &zeroed).as_ref().try_into().expect("32 bytes")
-}
-
-fn token() -> Token {
-    let volume: VolumeId = "vol-01900000-0000-7000-8000-000000000001".parse().expect("an id");
-    let cluster: ClusterId = "cl-01900000-0000-7000-8000-000000000002".parse().expect("an id");
-    Token {
-        key_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-            .parse()
-            .expect("an ARN"),
-        wrapped_key: "AQIDBA==".to_owned(),
-        encryption_context: EncryptionContext::volume(&cluster, &volume),
-        volume_id: volume,
-        created_ms: 1_764_000_000_000,
-        holes: Holes::Zero,
-    }
 }

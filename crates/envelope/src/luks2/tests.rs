@@ -1,22 +1,5 @@
 use super::*;
-use keystead_types::{ClusterId, EncryptionContext, VolumeId};
-
-fn token() -> Token {
-    let volume: VolumeId = "vol-01900000-0000-7000-8000-000000000001".parse().expect("an id");
-    let cluster: ClusterId = "cl-01900000-0000-7000-8000-000000000002".parse().expect("an id");
-    Token {
-        key_arn: "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-            .parse()
-            .expect("an ARN"),
-        wrapped_key: "AQIDBA==".to_owned(),
-        encryption_context: EncryptionContext::volume(&cluster, &volume),
-        volume_id: volume,
-        created_ms: 1_764_000_000_000,
-        holes: Holes::Zero,
-    }
-}
-
-const UUID: &str = "01900000-0000-4000-8000-000000000003";
+use crate::fixtures::{UUID, token};
 
 fn made() -> (Vec<u8>, DataKey, XtsKey, String) {
     let passphrase = DataKey::random(64).expect("key memory");
