@@ -198,6 +198,10 @@ pub fn invalid_key_usage(key_arn: &str, usage: &str, op: &str) -> AwsError {
 pub fn unsupported(text: impl Into<String>) -> AwsError {
     AwsError::client("UnsupportedOperationException", text)
 }
+/// A member or an operation of AWS's that this server does not do.
+pub fn not_served(name: &str) -> AwsError {
+    unsupported(format!("{name} is not supported by this server."))
+}
 /// DryRun that would have succeeded.
 pub fn dry_run() -> AwsError {
     AwsError::client(

@@ -68,7 +68,7 @@ impl Fields {
     pub fn unserved(&mut self, name: &str) -> Result<(), AwsError> {
         match self.member(name) {
             None => Ok(()),
-            Some(_) => Err(error::unsupported(format!("{name} is not supported by this server."))),
+            Some(_) => Err(error::not_served(name)),
         }
     }
 

@@ -119,6 +119,11 @@ impl Kms {
         before.saturating_add(u64::try_from(ran).unwrap_or(u64::MAX))
     }
 
+    /// The deletion scheduler's own time.
+    pub(crate) fn scheduler_ms(&self) -> i64 {
+        self.clock.wall_ms().saturating_add(self.ahead.ms())
+    }
+
     /// Answers a request.
     pub(crate) async fn answer(&self, request: &Request) -> Answer {
         let http = HttpRequest {
@@ -223,7 +228,7 @@ impl Kms {
                 self.watch(http.body).await
             }
             Service::Kms(None, name) if NOT_SERVED.contains(&&*name) => {
-                Err(error::unsupported(format!("{name} is not supported by this server.")))
+                Err(error::not_served(&name))
             }
             Service::Kms(None, name) => {
                 tracing::info!(%name, "an operation that this server does not have");

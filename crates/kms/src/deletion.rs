@@ -70,9 +70,8 @@ pub(crate) async fn look(kms: &Kms) {
     kms.ahead.read();
     let due = |state: KeyState| match state {
         KeyState::PendingDeletion { date_ms, due_running_ms } => {
-            let ahead = kms.ahead.ms();
-            kms.clock.wall_ms().saturating_add(ahead) >= date_ms
-                && kms.running_ms().saturating_add(ahead.unsigned_abs()) >= due_running_ms
+            let ran = kms.running_ms().saturating_add(kms.ahead.ms().unsigned_abs());
+            kms.scheduler_ms() >= date_ms && ran >= due_running_ms
         }
         KeyState::Enabled | KeyState::Disabled => false,
     };

@@ -23,7 +23,7 @@ impl Kms {
             sequence,
             epoch: self.store.epoch.clone(),
             named,
-            scheduler_time_ms: self.clock.wall_ms().saturating_add(self.ahead.ms()),
+            scheduler_time_ms: self.scheduler_ms(),
             head: self.trail.head(),
         };
         serde_json::to_value(answer).map(Body::Json).map_err(|_| error::internal())

@@ -198,7 +198,7 @@ impl GenerateRandom {
     fn read(f: &mut Fields) -> Result<Self, AwsError> {
         no_recipient(f)?;
         if f.text("CustomKeyStoreId", 1, 64)?.is_some() {
-            return Err(error::unsupported("CustomKeyStoreId is not supported by this server."));
+            return Err(error::not_served("CustomKeyStoreId"));
         }
         // Absent is told once the rest of the shape is right.
         let number = f.number("NumberOfBytes", 1, 1024)?.unwrap_or(0);

@@ -15,6 +15,7 @@ pub use requests::{
     UntagResource, UpdateKeyDescription,
 };
 pub use tags::MOST_TAGS;
+pub(crate) use tags::is_reserved;
 
 /// `X-Amz-Target` of KMS is this and the operation's name.
 pub const TARGET_PREFIX: &str = "TrentService.";

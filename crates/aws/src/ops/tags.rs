@@ -20,12 +20,17 @@ pub(super) fn read_tags(f: &mut Fields) -> Result<Vec<Tag>, AwsError> {
     Ok(tags)
 }
 
+/// Keys that nobody but AWS gives, to whatever thing.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
+}
+
 pub(super) fn check_tags(tags: &[Tag]) -> Result<(), AwsError> {
     if tags.len() > MOST_TAGS {
         return Err(error::tags("Too many tags"));
     }
     for (i, tag) in tags.iter().enumerate() {
-        if tag.key.get(..4).is_some_and(|p| p.eq_ignore_ascii_case("aws:")) {
+        if is_reserved(&tag.key) {
             return Err(error::tags("Tags beginning with aws: are reserved"));
         }
         if tags[..i].iter().any(|t| t.key == tag.key) {

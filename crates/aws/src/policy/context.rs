@@ -152,14 +152,10 @@ impl RequestContext {
         }
         // As above: of tags that differ by case only, the one spelt like the policy; what stands
         // before the tag's own name knows no case.
-        let own = |n: &'_ str| n.find('/').map_or(n.len(), |at| at);
-        let alike = |n: &str| {
-            let (at, there) = (own(name), own(n));
-            n[there..] == name[at..] && n[..there].eq_ignore_ascii_case(&name[..at])
-        };
-        let exact = self.keys.iter().find(|(n, _)| alike(n));
-        let any = || self.keys.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-        let (_, values) = exact.or_else(any)?;
+        let own = &name[name.find('/').unwrap_or(name.len())..];
+        let mut alike = self.keys.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let exact = alike.clone().find(|(n, _)| n.ends_with(own));
+        let (_, values) = exact.or_else(|| alike.next())?;
         Some(values.iter().map(String::as_str).collect())
     }
 }

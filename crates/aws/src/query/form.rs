@@ -1,5 +1,6 @@
 //! `application/x-www-form-urlencoded` bodies.
 
+use crate::ops::is_reserved;
 use crate::{AwsError, error};
 use std::collections::HashSet;
 
@@ -65,12 +66,11 @@ impl Form {
                 Some((key.to_owned(), value.to_owned()))
             })
             .collect();
-        let reserved = |k: &str| k.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"));
         for (i, (key, value)) in tags.iter().enumerate() {
             if !(1..=128).contains(&key.chars().count()) || value.chars().count() > 256 {
                 faults.push("Tag keys have 1 to 128 characters, tag values at most 256".to_owned());
             }
-            if reserved(key) {
+            if is_reserved(key) {
                 faults
                     .push("'aws:' prefixed tag key names are not allowed for external use".into());
             }

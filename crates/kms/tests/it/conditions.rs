@@ -2,6 +2,7 @@
 //! absent elsewhere. A Deny rests on each in turn: a server that does not know the key lets through
 //! what must be refused, one that always has it refuses what must go through.
 
+use crate::contract::give;
 use crate::rig::{CUSTOMER, OPERATOR, OWNER, PROVIDER, REGION, Rig, policy, user};
 use serde_json::{Value, json};
 
@@ -201,14 +202,7 @@ async fn keys_of_identity_and_trust_policies_are_there() {
     let own = async |condition: Value| {
         let document = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Action": "kms:*", "Resource": "*", "Condition": condition}]});
-        let fields = [
-            ("Action", "PutRolePolicy"),
-            ("RoleName", "tenant"),
-            ("PolicyName", "keys"),
-            ("PolicyDocument", &document.to_string()),
-        ];
-        let put = rig.query(&operator, "iam", &fields).await;
-        assert_eq!(put.status, 200, "{}", put.text);
+        give(&rig, OPERATOR, "tenant", &document).await;
     };
     let describe =
         async || rig.kms(&session, "DescribeKey", json!({"KeyId": key})).await.status == 200;
@@ -257,13 +251,7 @@ async fn keys_of_identity_and_trust_policies_are_there() {
         let document = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Action": "kms:*", "Resource": "*",
             "Condition": {"StringEquals": {"aws:PrincipalTag/team": team}}}]});
-        let fields = [
-            ("Action", "PutRolePolicy"),
-            ("RoleName", "tagged"),
-            ("PolicyName", "keys"),
-            ("PolicyDocument", &document.to_string()),
-        ];
-        assert_eq!(rig.query(&operator, "iam", &fields).await.status, 200);
+        give(&rig, OPERATOR, "tagged", &document).await;
         // What is made is looked at before it is made.
         let make = json!({"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"});
         let made = rig.kms(&session, "CreateKey", make).await;
@@ -275,13 +263,7 @@ async fn keys_of_identity_and_trust_policies_are_there() {
             "Condition": {"StringEquals": {"kms:KeySpec": "HMAC_256"}}},
         {"Effect": "Deny", "Action": "kms:TagResource", "Resource": "*",
             "Condition": {"StringNotEquals": {"aws:RequestTag/team": "blue"}}}]});
-    let fields = [
-        ("Action", "PutRolePolicy"),
-        ("RoleName", "tagged"),
-        ("PolicyName", "keys"),
-        ("PolicyDocument", &document.to_string()),
-    ];
-    assert_eq!(rig.query(&operator, "iam", &fields).await.status, 200);
+    give(&rig, OPERATOR, "tagged", &document).await;
     let hmac = json!({"KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"});
     for (input, wanted) in [
         (hmac, DENIED),
