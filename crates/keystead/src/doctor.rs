@@ -3,6 +3,7 @@
 use crate::cli::DoctorArgs;
 use crate::out::say;
 use anyhow::Result;
+use keystead_envelope::memory::parse_swaps;
 use serde::Serialize;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -115,16 +116,12 @@ fn cgroup2(mountinfo: &str) -> Option<PathBuf> {
     line.split(' ').nth(4).map(PathBuf::from)
 }
 
-/// The devices of `/proc/swaps`.
-pub(crate) fn swaps(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().skip(1).filter_map(|l| l.split_whitespace().next())
-}
-
 /// KMS and node refuse any swap: whether it is encrypted cannot be told from here.
 fn swap() -> Check {
     let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let on = swaps(&text).next();
-    let why = on.map(|d| format!("{d} is on, key material may reach it")).unwrap_or_default();
+    let on = parse_swaps(&text).into_iter().next();
+    let why =
+        on.as_ref().map(|d| format!("{d} is on, key material may reach it")).unwrap_or_default();
     check("swap", on.is_none(), why, "swapoff -a; or `--insecure-swap` when it is encrypted")
 }
 
@@ -265,9 +262,9 @@ mod tests {
         assert_eq!(cgroup2(mounts), Some(PathBuf::from("/sys/fs/cgroup/unified")));
         assert_eq!(cgroup2("30 23 0:26 / /sys rw - sysfs sysfs rw\n"), None);
         let head = "Filename Type Size Used Priority\n";
-        assert_eq!(swaps(head).next(), None);
+        assert!(parse_swaps(head).is_empty());
         let on = format!("{head}/dev/dm-1 partition 1 0 -2\n");
-        assert_eq!(swaps(&on).next(), Some("/dev/dm-1"));
+        assert_eq!(parse_swaps(&on), ["/dev/dm-1"]);
     }
 
     #[test]

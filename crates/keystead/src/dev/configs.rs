@@ -37,7 +37,7 @@ fn kms(folder: &Folder, ports: &Ports, args: &DevRun) -> serde_json::Value {
         "arena": args.arena,
         "insecure_swap": args.insecure_swap,
         "hosts": args.kms_host,
-        "insecure_scheduler_ahead": super::kms_clock::file(folder),
+        "insecure_scheduler_ahead": super::kms_clock::file(&folder.root),
     })
 }
 

@@ -69,6 +69,12 @@ pub(crate) fn is_ours(root: &Path) -> bool {
     fs::read_to_string(root.join("VERSION")).is_ok_and(|v| v == VERSION)
 }
 
+/// Said of a folder that is not.
+pub(crate) fn foreign(root: &Path) -> Failure {
+    Failure::new(format!("{} is not Keystead's", root.display()))
+        .why("it has no VERSION file of this layout")
+}
+
 fn version(root: &Path) -> Result<()> {
     let path = root.join("VERSION");
     match fs::read_to_string(&path) {

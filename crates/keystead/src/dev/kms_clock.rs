@@ -1,7 +1,7 @@
 //! `keystead dev kms-clock`: puts the deletion scheduler of a folder's KMS forward, so that one
 //! sees what a deletion does without waiting a week. Only deletions go by that clock.
 
-use super::folder::{self, Folder, write_private};
+use super::folder::{self, write_private};
 use crate::failure::Failure;
 use crate::out::say;
 use anyhow::{Context, Result};
@@ -11,27 +11,21 @@ use std::path::{Path, PathBuf};
 const MINUTE_MS: i64 = 60_000;
 
 /// Where the server reads how far it is ahead.
-pub(crate) fn file(folder: &Folder) -> PathBuf {
-    kept_in(&folder.root)
-}
-
-fn kept_in(root: &Path) -> PathBuf {
+pub(crate) fn file(root: &Path) -> PathBuf {
     root.join("config/kms-scheduler-ahead")
 }
 
 /// Moves it by a span as `+8d`; keys that fall due are gone for good.
 pub(crate) fn put_forward(root: &Path, span: &str) -> Result<()> {
     if !folder::is_ours(root) {
-        return Err(Failure::new(format!("{} is not Keystead's", root.display()))
-            .fix("name the folder by --data DIR")
-            .into());
+        return Err(folder::foreign(root).fix("name the folder by --data DIR").into());
     }
     let by = parse(span).ok_or_else(|| {
         Failure::new(format!("`{span}` is no span"))
             .why("the scheduler's clock goes forward only, at most 400 days at a time")
             .fix("write it as +8d, +90m or +2h")
     })?;
-    let path = kept_in(root);
+    let path = file(root);
     let before = match fs::read_to_string(&path) {
         Ok(text) => {
             text.trim().parse::<i64>().with_context(|| format!("read {}", path.display()))?
@@ -82,10 +76,10 @@ mod tests {
         let outer = tempfile::tempdir().expect("a folder");
         assert!(put_forward(outer.path(), "+8d").is_err());
         let root = outer.path().join("data");
-        let folder = Folder::open(&root).expect("it opens");
+        drop(folder::Folder::open(&root).expect("it opens"));
         put_forward(&root, "+8d").expect("put forward");
         put_forward(&root, "+1h").expect("put forward");
-        let text = fs::read_to_string(file(&folder)).expect("kept");
+        let text = fs::read_to_string(file(&root)).expect("kept");
         assert_eq!(text.trim(), (8 * 86_400_000 + 3_600_000).to_string());
     }
 }

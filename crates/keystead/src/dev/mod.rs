@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::out::say;
 use anyhow::{Context, Result};
 use folder::Folder;
+use keystead_envelope::memory::parse_swaps;
 use role::{Kept, Role};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,7 +86,7 @@ fn check(args: &DevRun, root: &Path) -> Result<()> {
         }
     }
     let swaps = std::fs::read_to_string("/proc/swaps").unwrap_or_default();
-    if let (Some(device), false) = (crate::doctor::swaps(&swaps).next(), args.insecure_swap) {
+    if let (Some(device), false) = (parse_swaps(&swaps).first(), args.insecure_swap) {
         return Err(Failure::new(format!("swap is on ({device})"))
             .why("key material may reach it")
             .fix(format!("swapoff {device}; or --insecure-swap when it is encrypted"))

@@ -185,11 +185,9 @@ impl Plan {
             };
             match running {
                 Ok(mut running) => {
-                    if let (true, Process::Ours(child)) = (faults > 0, &running) {
+                    if let (true, Process::Ours(child)) = (faults.is_power_of_two(), &running) {
                         let pid = child.id().unwrap_or_default();
-                        if faults.is_power_of_two() {
-                            self.said.line(&format!("{name} started again (process {pid})"));
-                        }
+                        self.said.line(&format!("{name} started again (process {pid})"));
                     }
                     let began = Instant::now();
                     tokio::select! {

@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(super::role::STOPS_WITHIN.as_secs()
 /// Stops the supervisor, which stops everything; without one, the holder that it left.
 pub(crate) fn stop(root: &Path) -> Result<()> {
     if root.exists() && !folder::is_ours(root) {
-        return Err(foreign(root).fix("name the folder by --data DIR").into());
+        return Err(folder::foreign(root).fix("name the folder by --data DIR").into());
     }
     if end_all(root)? {
         say!("stopped")
@@ -50,11 +50,6 @@ fn end_all(root: &Path) -> Result<bool> {
     Ok(locked || holder.is_some())
 }
 
-fn foreign(root: &Path) -> Failure {
-    Failure::new(format!("{} is not Keystead's", root.display()))
-        .why("it has no VERSION file of this layout")
-}
-
 /// Stops, then deletes the folder with every key, cluster and volume in it.
 pub(crate) fn clean(root: &Path) -> Result<()> {
     if !root.exists() {
@@ -62,7 +57,7 @@ pub(crate) fn clean(root: &Path) -> Result<()> {
         return Ok(());
     }
     if !folder::is_ours(root) {
-        return Err(foreign(root).fix("delete it by hand if it is meant").into());
+        return Err(folder::foreign(root).fix("delete it by hand if it is meant").into());
     }
     end_all(root)?;
     clear_kernel(root)?;
