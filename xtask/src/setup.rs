@@ -13,7 +13,7 @@ const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 const KERNEL: (u32, u32) = (6, 9);
 
 /// What must be there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
@@ -25,6 +25,8 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("/bin/busybox", "busybox-static"),
     ("/usr/bin/cpio", "cpio"),
     ("/sbin/depmod", "kmod"),
+    ("/usr/bin/curl", "curl"),
+    ("/usr/bin/jq", "jq"),
 ];
 
 /// The stock client.
