@@ -1,5 +1,6 @@
 //! Keystead's cryptography, in one place to audit: key memory, AES-256-XTS sectors, the LUKS2
-//! header, the KMS ciphertext blob, the root key, and the lease as a pure state machine.
+//! header, the object message, the KMS ciphertext blob, the root key, and the lease as a pure state
+//! machine.
 //!
 //! It never opens a socket or a file. Bytes come in, bytes go out; randomness comes from
 //! getrandom(2); time comes in by hand.
@@ -15,6 +16,7 @@ mod kdf;
 pub mod lease;
 pub mod luks2;
 pub mod memory;
+pub mod message;
 pub mod random;
 pub mod root_key;
 pub mod xts;
