@@ -3,8 +3,8 @@
 use crate::store::{Cluster, Preflight};
 use crate::templates::Templates;
 use keystead_types::{
-    Assignment, Binding, ClusterAssignment, LeaseSettings, PreflightRequest, Region,
-    VolumeAssignment,
+    Assignment, Binding, BucketAssignment, ClusterAssignment, LeaseSettings, PreflightRequest,
+    Region, S3KeyAssignment, VolumeAssignment,
 };
 
 /// What the Region's node is to do. A cluster enters when its tenant role is made.
@@ -41,6 +41,17 @@ fn cluster(c: &Cluster, templates: &Templates) -> Option<ClusterAssignment> {
         key_digest: v.key_digest.clone(),
         grant_generation: v.grant_generation,
     });
+    let buckets = c.buckets.iter().map(|b| BucketAssignment {
+        bucket: b.id.clone(),
+        name: b.name.clone(),
+        keys: b.keys.clone(),
+    });
+    let s3_keys = c.s3_keys.iter().map(|k| S3KeyAssignment {
+        access_key_id: k.access_key_id.clone(),
+        role: k.role,
+        sealed: k.sealed.clone(),
+        expires_ms: k.expires_ms,
+    });
     Some(ClusterAssignment {
         cluster: c.id.clone(),
         organization: c.organization.clone(),
@@ -50,6 +61,9 @@ fn cluster(c: &Cluster, templates: &Templates) -> Option<ClusterAssignment> {
         binding: c.binding.clone().map(|key| Binding { key }),
         canary: c.canary.clone(),
         volumes: volumes.collect(),
+        buckets: buckets.collect(),
+        credentials: c.credentials.clone(),
+        s3_keys: s3_keys.collect(),
         template: templates.get(&c.template)?.clone(),
         lease: LeaseSettings { evict_after_ms: c.evict_after_ms, ..LeaseSettings::default() },
     })

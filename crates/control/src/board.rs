@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// A report is believed for so long.
 pub(crate) const FRESH: Duration = Duration::from_secs(3);
@@ -46,6 +46,8 @@ impl Report {
 pub(crate) struct Board {
     reports: Mutex<BTreeMap<Region, Arc<Report>>>,
     role_faults: Mutex<BTreeMap<ClusterId, String>>,
+    /// Who waits for the secret of an S3 access key.
+    secrets: Mutex<BTreeMap<String, oneshot::Sender<String>>>,
     watches: Mutex<BTreeMap<OrganizationId, usize>>,
     records: watch::Sender<u64>,
     seen: watch::Sender<u64>,
@@ -59,6 +61,7 @@ impl Default for Board {
         Self {
             reports: Mutex::default(),
             role_faults: Mutex::default(),
+            secrets: Mutex::default(),
             watches: Mutex::default(),
             records: watch::Sender::new(0),
             seen: watch::Sender::new(0),
@@ -114,6 +117,24 @@ impl Board {
     pub(crate) fn put_report(&self, report: Report) {
         lock(&self.reports).insert(report.status.region.clone(), Arc::new(report));
         self.seen.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Waits for the secret of an S3 access key, which a node tells.
+    pub(crate) fn await_secret(&self, access_key_id: &str) -> oneshot::Receiver<String> {
+        let (told, waits) = oneshot::channel();
+        lock(&self.secrets).insert(access_key_id.to_owned(), told);
+        waits
+    }
+    /// Hands a secret to whoever waits for it; else it is forgotten.
+    pub(crate) fn tell_secret(&self, access_key_id: &str, secret: &str) {
+        if let Some(waits) = lock(&self.secrets).remove(access_key_id) {
+            // Who asked may be gone by now.
+            let _ = waits.send(secret.to_owned());
+        }
+    }
+    /// Nobody waits any more.
+    pub(crate) fn forget_secret(&self, access_key_id: &str) {
+        lock(&self.secrets).remove(access_key_id);
     }
 
     pub(crate) fn role_fault(&self, id: &ClusterId) -> Option<String> {

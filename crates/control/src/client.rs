@@ -184,6 +184,44 @@ impl Client {
     pub async fn regrant(&self, volume: &VolumeId) -> Result<VolumeView, ClientError> {
         self.call(Method::POST, &format!("/v1/volumes/{volume}/regrant"), None::<&()>).await
     }
+    /// The cluster's buckets.
+    pub async fn buckets(&self, id_or_name: &str) -> Result<Vec<BucketView>, ClientError> {
+        self.get(&format!("/v1/clusters/{}/buckets", segment(id_or_name))).await
+    }
+    /// The cluster's S3 access keys.
+    pub async fn s3_keys(&self, id_or_name: &str) -> Result<Vec<S3KeyView>, ClientError> {
+        self.get(&format!("/v1/clusters/{}/s3-keys", segment(id_or_name))).await
+    }
+    /// Makes an S3 access key; the answer alone has its secret.
+    pub async fn create_s3_key(
+        &self,
+        id_or_name: &str,
+        wanted: &CreateS3Key,
+    ) -> Result<S3KeyView, ClientError> {
+        let path = format!("/v1/clusters/{}/s3-keys", segment(id_or_name));
+        self.call(Method::POST, &path, Some(wanted)).await
+    }
+    /// Makes a successor and ends the old key after the overlap.
+    pub async fn rotate_s3_key(
+        &self,
+        id_or_name: &str,
+        access_key_id: &str,
+        wanted: &RotateS3Key,
+    ) -> Result<S3KeyView, ClientError> {
+        let (cluster, key) = (segment(id_or_name), segment(access_key_id));
+        let path = format!("/v1/clusters/{cluster}/s3-keys/{key}/rotate");
+        self.call(Method::POST, &path, Some(wanted)).await
+    }
+    /// Ends an S3 access key.
+    pub async fn revoke_s3_key(
+        &self,
+        id_or_name: &str,
+        access_key_id: &str,
+    ) -> Result<(), ClientError> {
+        let (cluster, key) = (segment(id_or_name), segment(access_key_id));
+        let path = format!("/v1/clusters/{cluster}/s3-keys/{key}");
+        self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
+    }
     /// What is wrong and how it is repaired.
     pub async fn why(&self, id_or_name: &str) -> Result<WhyView, ClientError> {
         self.get(&format!("/v1/clusters/{}/why", segment(id_or_name))).await

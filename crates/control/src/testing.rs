@@ -1,7 +1,7 @@
 //! Records and reports for tests.
 
 use crate::board::Report;
-use crate::store::{Cluster, Volume};
+use crate::store::{Bucket, Cluster, Volume};
 use keystead_types::*;
 use uuid::Uuid;
 
@@ -25,6 +25,12 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         key_digest: None,
         grant_generation: 1,
     };
+    let bucket = |name: &str| Bucket {
+        id: BucketId::from_uuid(Uuid::now_v7()),
+        name: name.to_owned(),
+        created_ms: 5,
+        keys: vec![],
+    };
     Cluster {
         id: ClusterId::from_uuid(Uuid::now_v7()),
         organization: OrganizationId::from_uuid(Uuid::now_v7()),
@@ -38,6 +44,9 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         binding: None,
         canary: None,
         volumes: vec![volume("orchestration"), volume("search")],
+        buckets: vec![bucket("documents")],
+        credentials: vec![],
+        s3_keys: vec![],
     }
 }
 
@@ -87,6 +96,8 @@ pub(crate) fn serving(c: &Cluster) -> ClusterStatus {
             endpoint: Some("postgresql://postgres:pw@127.0.0.1:5/postgres".to_owned()),
             message: None,
         },
+        buckets: vec![],
+        wishes: vec![],
         sync_stalled: false,
         evict_at_ms: None,
     }
@@ -100,6 +111,7 @@ pub(crate) fn report(clusters: Vec<ClusterStatus>, at_ms: i64) -> Report {
             node: "node-eu-central-1".to_owned(),
             incarnation: "i".to_owned(),
             observed_generation: 1,
+            s3_endpoint: Some("http://127.0.0.1:7490".to_owned()),
             clusters,
             preflights: Vec::new(),
         },

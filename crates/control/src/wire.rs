@@ -2,7 +2,8 @@
 //! may grow.
 
 use keystead_types::{
-    Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region, RoleArn, VolumeId, VolumeWord,
+    BucketId, BucketWord, Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region, RoleArn,
+    S3Role, VolumeId, VolumeWord,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,6 +111,9 @@ pub struct Condition {
 pub struct Endpoints {
     /// libpq URI.
     pub postgres: Option<String>,
+    /// S3, path style; told while the node reports.
+    #[serde(default)]
+    pub s3: Option<String>,
 }
 
 /// A volume.
@@ -146,6 +150,85 @@ pub struct VolumeView {
     pub cause: Option<Cause>,
     /// For the human.
     pub message: Option<String>,
+}
+
+/// A bucket.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct BucketView {
+    /// The bucket.
+    #[schema(value_type = String)]
+    pub bucket: BucketId,
+    /// Its cluster.
+    #[schema(value_type = String)]
+    pub cluster: ClusterId,
+    /// Its name, one of a kind within the cluster.
+    pub name: String,
+    /// What the node sees, while it reports.
+    #[schema(value_type = Option<String>)]
+    pub state: Option<BucketWord>,
+    /// How many data keys it has had.
+    pub data_keys: usize,
+    /// The KMS keys that its newest data key is wrapped under.
+    #[schema(value_type = Vec<String>)]
+    pub keys: Vec<KeyArn>,
+    /// Why it does not serve.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<Cause>,
+    /// For the human.
+    pub message: Option<String>,
+    /// Made at, RFC 3339.
+    pub created: String,
+}
+
+/// `POST /v1/clusters/{cluster}/s3-keys`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateS3Key {
+    /// `reader` or `writer`.
+    #[schema(value_type = String)]
+    pub role: S3Role,
+    /// For the human: who uses it.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// `POST /v1/clusters/{cluster}/s3-keys/{id}/rotate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateS3Key {
+    /// How long the old key goes on, as `24h`; `0s` ends it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<String>,
+}
+
+/// An S3 access key; the secret is shown once, at creation.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct S3KeyView {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Its cluster.
+    #[schema(value_type = String)]
+    pub cluster: ClusterId,
+    /// `reader` or `writer`.
+    #[schema(value_type = String)]
+    pub role: S3Role,
+    /// For the human.
+    pub description: String,
+    /// Made at, RFC 3339.
+    pub created: String,
+    /// Ends at, RFC 3339.
+    pub expires: Option<String>,
+    /// The secret access key, in the answer of the creation only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<String>,
+    /// Where to use it.
+    pub endpoint: Option<String>,
+}
+
+impl fmt::Debug for S3KeyView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S3KeyView({})", self.access_key_id)
+    }
 }
 
 /// A cluster.
@@ -188,6 +271,9 @@ pub struct ClusterView {
     pub observed_generation: Option<u64>,
     /// Its volumes.
     pub volumes: Vec<VolumeView>,
+    /// Its buckets.
+    #[serde(default)]
+    pub buckets: Vec<BucketView>,
     /// When the frozen workload is taken out of memory, RFC 3339.
     pub evict_at: Option<String>,
     /// Made at, RFC 3339.

@@ -204,7 +204,11 @@ mod tests {
             binding: None,
             canary: None,
             volumes: vec![],
+            buckets: vec![],
+            credentials: vec![],
+            s3_keys: vec![],
             template: Template {
+                buckets: vec![],
                 name: "t".into(),
                 disks: vec![disk],
                 prepare: vec![],

@@ -174,6 +174,7 @@ impl Board {
             node: config.name.clone(),
             incarnation: incarnation.to_owned(),
             observed_generation: assignment.generation,
+            s3_endpoint: None,
             clusters: assignment.clusters.iter().map(|c| inner.cluster(c)).collect(),
             preflights: inner.preflights.values().cloned().collect(),
         }
@@ -214,6 +215,7 @@ impl Inner {
                     .filter(|_| wanted.canary.is_none())
                     .cloned(),
                 volumes: made_volumes,
+                ..Made::default()
             },
             lease: lease.cloned().unwrap_or(LeaseStatus {
                 state: LeaseWord::None,
@@ -244,6 +246,8 @@ impl Inner {
                     }
                 })
                 .collect(),
+            buckets: vec![],
+            wishes: vec![],
             workload,
             sync_stalled: running.sync_stalled,
             evict_at_ms: running.evict_at_ms,

@@ -2,8 +2,8 @@
 //! by long poll, keeps the last one on disk, and acts on nothing else.
 
 use crate::{
-    ClusterId, EncryptionContext, KeyArn, OrganizationId, PreflightId, Region, RoleArn, Template,
-    VolumeId,
+    BucketAssignment, ClusterId, EncryptionContext, KeyArn, OrganizationId, PreflightId, Region,
+    RoleArn, S3KeyAssignment, StoreKey, Template, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,15 @@ pub struct ClusterAssignment {
     pub canary: Option<WrappedKey>,
     /// One entry a disk of the template.
     pub volumes: Vec<VolumeAssignment>,
+    /// Its buckets.
+    #[serde(default)]
+    pub buckets: Vec<BucketAssignment>,
+    /// Data keys that the secrets of its S3 access keys are sealed under, by age.
+    #[serde(default)]
+    pub credentials: Vec<StoreKey>,
+    /// Its S3 access keys.
+    #[serde(default)]
+    pub s3_keys: Vec<S3KeyAssignment>,
     /// What runs on the disks.
     pub template: Template,
     /// The lease's times.

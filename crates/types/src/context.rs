@@ -3,15 +3,15 @@
 //! It is computed from our own record and never read from stored bytes. Its three pairs are
 //! `keystead:cluster`, `keystead:store` and `keystead:purpose`.
 
-use crate::{ClusterId, PreflightId, VolumeId};
+use crate::{BucketId, ClusterId, PreflightId, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Names the cluster that a wrapped key belongs to.
 pub const CLUSTER: &str = "keystead:cluster";
-/// Names the store (a volume, or the canary) that a wrapped key belongs to.
+/// Names the store (a volume, a bucket, the S3 credentials, or the canary) that a wrapped key belongs to.
 pub const STORE: &str = "keystead:store";
-/// Names what the wrapped key is for: `canary`, `volume` or `preflight`.
+/// Names what the wrapped key is for: `canary`, `volume`, `bucket` or `preflight`.
 pub const PURPOSE: &str = "keystead:purpose";
 
 /// Public pairs bound to a ciphertext as associated data; sorted by key.
@@ -37,6 +37,16 @@ impl EncryptionContext {
     /// The context of a volume's wrapped key.
     pub fn volume(cluster: &ClusterId, volume: &VolumeId) -> Self {
         Self::new(cluster, volume.as_str(), "volume")
+    }
+
+    /// The context of a bucket's data keys, and of each of its messages.
+    pub fn bucket(cluster: &ClusterId, bucket: &BucketId) -> Self {
+        Self::new(cluster, bucket.as_str(), "bucket")
+    }
+
+    /// The context of the data keys that seal the secrets of S3 access keys.
+    pub fn credentials(cluster: &ClusterId) -> Self {
+        Self::new(cluster, "s3-credentials", "bucket")
     }
 
     /// The context used while a key is tried before it is associated.

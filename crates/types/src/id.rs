@@ -95,6 +95,11 @@ id!(
     PreflightId, "pf-", "preflight id"
 );
 
+id!(
+    /// One bucket of a cluster.
+    BucketId, "bkt-", "bucket id"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

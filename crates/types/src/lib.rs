@@ -10,6 +10,7 @@ pub mod cause;
 pub mod clock;
 pub mod context;
 pub mod id;
+pub mod objects;
 pub mod status;
 pub mod template;
 
@@ -21,7 +22,11 @@ pub use assignment::{
 pub use cause::Cause;
 pub use clock::{Boot, Clock};
 pub use context::EncryptionContext;
-pub use id::{ClusterId, OrganizationId, PreflightId, VolumeId};
+pub use id::{BucketId, ClusterId, OrganizationId, PreflightId, VolumeId};
+pub use objects::{
+    BucketAssignment, BucketStatus, BucketWish, BucketWord, MadeBucketKey, MadeS3Key,
+    S3KeyAssignment, S3Role, StoreKey,
+};
 pub use status::{
     ClusterStatus, LeaseStatus, LeaseWord, Made, MadeVolume, NodeStatus, PreflightCheck,
     PreflightReport, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,

@@ -1,7 +1,10 @@
 //! The status: what one node observed. It is put to control about once a second and at every
 //! change; control never trusts it for longer than three seconds.
 
-use crate::{Cause, ClusterId, KeyArn, PreflightId, Region, VolumeId, WrappedKey};
+use crate::{
+    BucketStatus, BucketWish, Cause, ClusterId, KeyArn, MadeBucketKey, MadeS3Key, PreflightId,
+    Region, StoreKey, VolumeId, WrappedKey,
+};
 use serde::{Deserialize, Serialize};
 
 /// What one node observed.
@@ -15,6 +18,9 @@ pub struct NodeStatus {
     pub incarnation: String,
     /// Generation of the assignment it acts on.
     pub observed_generation: u64,
+    /// Where it serves S3.
+    #[serde(default)]
+    pub s3_endpoint: Option<String>,
     /// One entry a cluster of the assignment.
     pub clusters: Vec<ClusterStatus>,
     /// Finished preflights, until the assignment no longer names them.
@@ -34,6 +40,12 @@ pub struct ClusterStatus {
     pub lease: LeaseStatus,
     /// One entry a volume.
     pub volumes: Vec<VolumeStatus>,
+    /// One entry a bucket.
+    #[serde(default)]
+    pub buckets: Vec<BucketStatus>,
+    /// What users of S3 asked for.
+    #[serde(default)]
+    pub wishes: Vec<BucketWish>,
     /// The processes on the volumes.
     pub workload: WorkloadStatus,
     /// FIFREEZE missed its deadline: every sync(2) on the node hangs until thaw or eviction.
@@ -49,6 +61,15 @@ pub struct Made {
     pub canary: Option<WrappedKey>,
     /// Volumes whose key was wrapped, or whose image was formatted.
     pub volumes: Vec<MadeVolume>,
+    /// Data keys of buckets.
+    #[serde(default)]
+    pub buckets: Vec<MadeBucketKey>,
+    /// A data key of the S3 credentials.
+    #[serde(default)]
+    pub credentials: Option<StoreKey>,
+    /// S3 access keys whose secret was made.
+    #[serde(default)]
+    pub s3_keys: Vec<MadeS3Key>,
 }
 
 /// One volume's part of [`Made`].

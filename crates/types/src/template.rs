@@ -12,6 +12,9 @@ pub struct Template {
     pub name: String,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Names of the buckets that a cluster begins with.
+    #[serde(default)]
+    pub buckets: Vec<String>,
     /// Run once to the end, in order, before the first start; each must be safe to repeat.
     #[serde(default)]
     pub prepare: Vec<Process>,

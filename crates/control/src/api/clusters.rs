@@ -6,13 +6,13 @@ use super::{App, POLL_MS, check_name};
 use crate::board::{FRESH, WATCHES};
 use crate::config::parse_span;
 use crate::policy;
-use crate::store::{Cluster, Select, Volume};
+use crate::store::{Bucket, Cluster, Select, Volume};
 use crate::why::explain;
 use crate::wire::{ClusterView, CreateCluster, Phase, Problem, WhyView};
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use keystead_types::{AccountId, ClusterId, VolumeId};
+use keystead_types::{AccountId, BucketId, ClusterId, VolumeId};
 use serde::Deserialize;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -69,6 +69,13 @@ pub(super) async fn create(
         key_digest: None,
         grant_generation: 1,
     });
+    let created_ms = app.clock.wall_ms();
+    let buckets = template.buckets.iter().map(|name| Bucket {
+        id: BucketId::from_uuid(Uuid::now_v7()),
+        name: name.clone(),
+        created_ms,
+        keys: vec![],
+    });
     let made = Cluster {
         id: ClusterId::from_uuid(Uuid::now_v7()),
         organization: owner.id,
@@ -76,12 +83,15 @@ pub(super) async fn create(
         region: wanted.region,
         template: template.name.clone(),
         evict_after_ms,
-        created_ms: app.clock.wall_ms(),
+        created_ms,
         generation: 1,
         tenant_role: None,
         binding: None,
         canary: None,
         volumes: volumes.collect(),
+        buckets: buckets.collect(),
+        credentials: vec![],
+        s3_keys: vec![],
     };
     if !app.store.add_cluster(made.clone()).await? {
         let detail = format!("the organization has a cluster `{}`", made.name);

@@ -7,6 +7,7 @@ mod extract;
 mod node;
 mod organizations;
 mod problem;
+mod s3;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -94,6 +95,10 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(volumes::list))
         .routes(routes!(volumes::show))
         .routes(routes!(volumes::regrant))
+        .routes(routes!(s3::buckets))
+        .routes(routes!(s3::list, s3::create))
+        .routes(routes!(s3::rotate))
+        .routes(routes!(s3::revoke))
         .routes(routes!(node::assignment))
         .routes(routes!(node::status))
         .split_for_parts();

@@ -2,6 +2,7 @@
 
 use super::extract::{Body, Node, Params};
 use super::problem::ApiError;
+use super::s3;
 use super::{App, POLL_MS};
 use crate::assignment::assignment as compose;
 use crate::board::Report;
@@ -13,7 +14,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use keystead_types::{
-    ClusterStatus, EncryptionContext, MadeVolume, NodeStatus, Region, WrappedKey,
+    ClusterStatus, EncryptionContext, Made, MadeVolume, NodeStatus, Region, WrappedKey,
 };
 use serde::Deserialize;
 use std::time::Duration;
@@ -134,13 +135,13 @@ pub(super) async fn status(
 
 /// What became of a status's records.
 #[derive(Default)]
-struct Tally {
-    changed: bool,
+pub(super) struct Tally {
+    pub(super) changed: bool,
     refused: Option<String>,
 }
 
 impl Tally {
-    fn add(&mut self, what: &str, done: Recorded) {
+    pub(super) fn add(&mut self, what: &str, done: Recorded) {
         match done {
             Recorded::New => self.changed = true,
             Recorded::Same => {}
@@ -148,7 +149,7 @@ impl Tally {
             Recorded::Absent => self.refuse(format!("no such record for this {what}")),
         }
     }
-    fn refuse(&mut self, text: String) {
+    pub(super) fn refuse(&mut self, text: String) {
         self.refused.get_or_insert(text);
     }
 }
@@ -162,7 +163,7 @@ async fn record_made(
     tally: &mut Tally,
 ) -> Result<(), ApiError> {
     let made = &seen.made;
-    if made.canary.is_none() && made.volumes.is_empty() {
+    if *made == Made::default() && seen.wishes.is_empty() {
         return Ok(());
     }
     let cluster = app.store.cluster(&seen.cluster).await?;
@@ -180,10 +181,11 @@ async fn record_made(
     for volume in &made.volumes {
         record_volume(app, &cluster, volume, tally).await?;
     }
+    s3::record(app, &cluster, seen, tally).await?;
     Ok(())
 }
 
-fn fits(cluster: &Cluster, wrapped: &WrappedKey, context: &EncryptionContext) -> bool {
+pub(super) fn fits(cluster: &Cluster, wrapped: &WrappedKey, context: &EncryptionContext) -> bool {
     cluster.binding.as_ref() == Some(&wrapped.key) && wrapped.context == *context
 }
 

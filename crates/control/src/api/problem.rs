@@ -48,6 +48,9 @@ impl ApiError {
             Self::new(StatusCode::NOT_FOUND, "not-found", format!("no {what} `{named}` here"));
         match what {
             "cluster" => refused.fix("`keystead cluster list` shows those that are there"),
+            "S3 access key" => {
+                refused.fix("`keystead s3-key list CLUSTER` shows those that are there")
+            }
             "volume" => refused.fix("`keystead volume list CLUSTER` shows those that are there"),
             _ => refused,
         }

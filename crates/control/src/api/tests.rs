@@ -1,6 +1,7 @@
 //! The API over the store's twin, without a network.
 
 mod abuse;
+mod s3;
 mod sweep;
 mod walk;
 

@@ -3,9 +3,9 @@
 use super::App;
 use super::problem::ApiError;
 use crate::conditions::{Evidence, Judgement, judge};
-use crate::store::{Cluster, Organization, Select, Volume};
+use crate::store::{Bucket, Cluster, Organization, Select, Volume};
 use crate::time::rfc3339;
-use crate::wire::{ClusterView, Endpoints, Phase, VolumeView};
+use crate::wire::{BucketView, ClusterView, Endpoints, Phase, VolumeView};
 use keystead_types::{ClusterId, ClusterStatus};
 
 impl App {
@@ -37,6 +37,11 @@ impl App {
         }))
     }
 
+    /// Where the cluster's node serves S3.
+    pub(super) fn s3_endpoint(&self, cluster: &Cluster) -> Option<String> {
+        self.board.report(&cluster.region)?.status.s3_endpoint.clone()
+    }
+
     /// The cluster as shown.
     pub(super) fn view(&self, c: &Cluster) -> ClusterView {
         let last_report = self.board.report(&c.region).and_then(|r| rfc3339(r.wall_ms));
@@ -57,15 +62,34 @@ impl App {
                     .seen
                     .filter(|_| judged.phase == Phase::Ready)
                     .and_then(|s| s.workload.endpoint.clone()),
+                s3: judged.seen.and_then(|_| self.s3_endpoint(c)),
             },
             conditions: judged.conditions.clone(),
             generation: c.generation,
             observed_generation: judged.seen.map(|s| s.observed_generation),
             volumes: c.volumes.iter().map(|v| volume(c, v, judged.seen)).collect(),
+            buckets: c.buckets.iter().map(|b| bucket(c, b, judged.seen)).collect(),
             evict_at: judged.seen.and_then(|s| s.evict_at_ms).and_then(rfc3339),
             created: rfc3339(c.created_ms).unwrap_or_default(),
             last_report,
         })
+    }
+}
+
+/// A bucket as shown.
+pub(super) fn bucket(c: &Cluster, b: &Bucket, seen: Option<&ClusterStatus>) -> BucketView {
+    let seen = seen.and_then(|s| s.buckets.iter().find(|s| s.bucket == b.id));
+    let newest = b.keys.last();
+    BucketView {
+        bucket: b.id.clone(),
+        cluster: c.id.clone(),
+        name: b.name.clone(),
+        state: seen.map(|s| s.state),
+        data_keys: b.keys.len(),
+        keys: newest.iter().flat_map(|k| &k.wrapped).map(|w| w.key.clone()).collect(),
+        cause: seen.and_then(|s| s.cause),
+        message: seen.and_then(|s| s.message.clone()),
+        created: rfc3339(b.created_ms).unwrap_or_default(),
     }
 }
 

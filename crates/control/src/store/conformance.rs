@@ -1,7 +1,8 @@
 //! What every store must do, run on each.
 
+use super::buckets::{BUCKETS, S3_KEYS};
 use super::*;
-use keystead_types::{EncryptionContext, PreflightCheck};
+use keystead_types::{BucketId, EncryptionContext, PreflightCheck, S3Role};
 use uuid::Uuid;
 
 fn organization(name: &str) -> Organization {
@@ -33,6 +34,12 @@ fn cluster(of: &Organization, name: &str) -> Cluster {
         key_digest: None,
         grant_generation: 1,
     };
+    let bucket = |name: &str| Bucket {
+        id: BucketId::from_uuid(Uuid::now_v7()),
+        name: name.to_owned(),
+        created_ms: 5,
+        keys: vec![],
+    };
     Cluster {
         id: ClusterId::from_uuid(Uuid::now_v7()),
         organization: of.id.clone(),
@@ -46,6 +53,9 @@ fn cluster(of: &Organization, name: &str) -> Cluster {
         binding: None,
         canary: None,
         volumes: vec![volume("orchestration"), volume("search")],
+        buckets: vec![bucket("documents")],
+        credentials: vec![],
+        s3_keys: vec![],
     }
 }
 
@@ -61,6 +71,8 @@ async fn suite(store: &dyn Store) -> Result<(), StoreError> {
     organizations(store).await?;
     written_once(store).await?;
     bindings(store).await?;
+    buckets(store).await?;
+    s3_keys(store).await?;
     preflights(store).await
 }
 
@@ -142,6 +154,100 @@ async fn bindings(store: &dyn Store) -> Result<(), StoreError> {
     let names = |all: Vec<Cluster>| all.into_iter().map(|c| c.name).collect::<Vec<_>>();
     assert_eq!(names(store.clusters(Select::Organization(&a.id)).await?), ["one", "two"]);
     assert_eq!(store.clusters(Select::Region(&region())).await?.len(), 4);
+    Ok(())
+}
+
+async fn buckets(store: &dyn Store) -> Result<(), StoreError> {
+    let owner = organization("buckets");
+    store.add_organization(owner.clone(), [7; 32]).await?;
+    let made = cluster(&owner, "one");
+    assert!(store.add_cluster(made.clone()).await?);
+    let new = |name: &str| Bucket {
+        id: BucketId::from_uuid(Uuid::now_v7()),
+        name: name.to_owned(),
+        created_ms: 6,
+        keys: vec![],
+    };
+    let (first, more) = (made.buckets[0].clone(), new("more"));
+    assert_eq!(store.add_bucket(&made.id, more.clone()).await?, Added::New);
+    assert_eq!(store.add_bucket(&made.id, new("more")).await?, Added::Taken);
+    let key = |ordinal, text: &str| StoreKey {
+        ordinal,
+        wrapped: vec![wrapped(&made.id, text)],
+        created_ms: 9,
+    };
+    for store_of in [first.id.as_str(), CREDENTIALS] {
+        for (value, wanted) in [
+            (key(1, "AA=="), Recorded::Other),
+            (key(0, "AA=="), Recorded::New),
+            (key(0, "AA=="), Recorded::Same),
+            (key(0, "BB=="), Recorded::Other),
+            (key(1, "BB=="), Recorded::New),
+        ] {
+            assert_eq!(store.record_store_key(&made.id, store_of, &value).await?, wanted);
+        }
+    }
+    let (nobody, nowhere) = (new("x").id, ClusterId::from_uuid(Uuid::now_v7()));
+    for (cluster, of) in [(&made.id, nobody.as_str()), (&nowhere, CREDENTIALS)] {
+        let done = store.record_store_key(cluster, of, &key(0, "AA==")).await?;
+        assert_eq!(done, Recorded::Absent);
+    }
+    let now = store.cluster(&made.id).await?.expect("the cluster");
+    let both = vec![key(0, "AA=="), key(1, "BB==")];
+    assert_eq!(now.buckets, [Bucket { keys: both.clone(), ..first.clone() }, more.clone()]);
+    assert_eq!(now.credentials, both);
+
+    let before = store.generation(&region()).await?;
+    assert!(store.remove_bucket(&made.id, &first.id, 10).await?);
+    assert!(!store.remove_bucket(&made.id, &first.id, 11).await?);
+    assert_eq!(store.generation(&region()).await?, before + 1);
+    // The name is free again, for a bucket with keys of its own.
+    let again = new("documents");
+    assert_eq!(store.add_bucket(&made.id, again.clone()).await?, Added::New);
+    let now = store.cluster(&made.id).await?.expect("the cluster");
+    assert_eq!(now.buckets, [more, again]);
+    for n in now.buckets.len()..BUCKETS {
+        assert_eq!(store.add_bucket(&made.id, new(&format!("b-{n}"))).await?, Added::New);
+    }
+    assert_eq!(store.add_bucket(&made.id, new("one-too-many")).await?, Added::Full);
+    Ok(())
+}
+
+async fn s3_keys(store: &dyn Store) -> Result<(), StoreError> {
+    let owner = organization("s3-keys");
+    store.add_organization(owner.clone(), [8; 32]).await?;
+    let (made, other) = (cluster(&owner, "one"), cluster(&owner, "two"));
+    assert!(store.add_cluster(made.clone()).await? && store.add_cluster(other.clone()).await?);
+    let new = |id: &str| S3Key {
+        access_key_id: id.to_owned(),
+        role: S3Role::Reader,
+        description: "backups".to_owned(),
+        created_ms: 7,
+        sealed: None,
+        expires_ms: None,
+    };
+    assert_eq!(store.add_s3_key(&made.id, new("KSIA1")).await?, Added::New);
+    assert_eq!(store.record_sealed(&made.id, "KSIA2", "AA==").await?, Recorded::Absent);
+    assert_eq!(store.record_sealed(&other.id, "KSIA1", "AA==").await?, Recorded::Absent);
+    for (sealed, wanted) in
+        [("AA==", Recorded::New), ("AA==", Recorded::Same), ("BB==", Recorded::Other)]
+    {
+        assert_eq!(store.record_sealed(&made.id, "KSIA1", sealed).await?, wanted);
+    }
+    for (at, wanted) in [(50, 50), (60, 50), (40, 40)] {
+        assert!(store.expire_s3_key(&made.id, "KSIA1", at).await?);
+        let now = store.cluster(&made.id).await?.expect("the cluster");
+        let sealed = Some("AA==".to_owned());
+        assert_eq!(now.s3_keys, [S3Key { sealed, expires_ms: Some(wanted), ..new("KSIA1") }]);
+    }
+    assert!(!store.expire_s3_key(&other.id, "KSIA1", 1).await?);
+    assert!(!store.remove_s3_key(&other.id, "KSIA1").await?);
+    for n in 1..S3_KEYS {
+        assert_eq!(store.add_s3_key(&made.id, new(&format!("KSIB{n}"))).await?, Added::New);
+    }
+    assert_eq!(store.add_s3_key(&made.id, new("KSIC")).await?, Added::Full);
+    assert!(store.remove_s3_key(&made.id, "KSIA1").await?);
+    assert!(!store.remove_s3_key(&made.id, "KSIA1").await?);
     Ok(())
 }
 
@@ -231,10 +337,31 @@ async fn a_newer_file_is_refused() {
     drop(SqliteStore::open(folder.path()).await.expect("open"));
     let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
-    sqlx::raw_sql("PRAGMA user_version = 2").execute(&pool).await.expect("set");
+    sqlx::raw_sql("PRAGMA user_version = 3").execute(&pool).await.expect("set");
     pool.close().await;
     let refused = SqliteStore::open(folder.path()).await.err().expect("refused");
-    assert!(matches!(refused, StoreError::Newer { found: 2, known: 1 }), "{refused}");
+    assert!(matches!(refused, StoreError::Newer { found: 3, known: 2 }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_brought_forward_on_a_copy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("control.sqlite");
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
+    let insert = "INSERT INTO organizations VALUES ('org-01900000-0000-7000-8000-000000000001', 'a', x'01', 5)";
+    for sql in [include_str!("schema_1.sql"), insert, "PRAGMA user_version = 1"] {
+        sqlx::raw_sql(sql).execute(&pool).await.expect("version 1");
+    }
+    pool.close().await;
+    for _ in 0..2 {
+        let store = SqliteStore::open(folder.path()).await.expect("open");
+        assert_eq!(store.organizations().await.expect("read").len(), 1);
+        assert_eq!(store.clusters(Select::WithoutRole).await.expect("read"), []);
+        store.close().await;
+    }
+    assert!(folder.path().join("control.sqlite.v1").exists(), "the old one is kept");
+    assert_eq!(std::fs::read_to_string(folder.path().join("VERSION")).expect("read"), "2\n");
 }
 
 #[tokio::test]
@@ -242,6 +369,7 @@ async fn the_schema_itself_guards_what_is_written_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(folder.path()).await.expect("open");
     written_once(&store).await.expect("records");
+    buckets(&store).await.expect("buckets");
     drop(store);
     let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
@@ -251,6 +379,9 @@ async fn the_schema_itself_guards_what_is_written_once() {
         "UPDATE volumes SET wrapped = 'x' WHERE wrapped IS NOT NULL",
         "UPDATE volumes SET key_digest = NULL WHERE key_digest IS NOT NULL",
         "UPDATE volumes SET grant_generation = 1",
+        "UPDATE store_keys SET key = '{}'",
+        "DELETE FROM store_keys",
+        "UPDATE buckets SET removed_ms = NULL WHERE removed_ms IS NOT NULL",
     ] {
         assert!(sqlx::raw_sql(sql).execute(&pool).await.is_err(), "{sql}");
     }

@@ -1,6 +1,8 @@
 //! The twin in memory.
 
+use super::buckets::{BUCKETS, S3_KEYS};
 use super::*;
+use keystead_types::BucketId;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -213,5 +215,121 @@ impl Store for MemoryStore {
             t.regions.values_mut().for_each(|g| *g += 1);
         }
         now(())
+    }
+}
+
+impl MemoryStore {
+    /// A change of one cluster's record; `default` without the cluster.
+    fn changed<T>(
+        &self,
+        id: &ClusterId,
+        spec: bool,
+        default: T,
+        change: impl FnOnce(&mut Cluster) -> (bool, T),
+    ) -> T {
+        let mut t = self.lock();
+        let Some(cluster) = t.clusters.get_mut(id) else { return default };
+        let (changed, answer) = change(cluster);
+        if changed {
+            t.touched(id, spec);
+        }
+        answer
+    }
+}
+
+impl BucketStore for MemoryStore {
+    fn add_bucket<'a>(&'a self, cluster: &'a ClusterId, new: Bucket) -> Answer<'a, Added> {
+        now(self.changed(cluster, true, Added::Taken, |c| {
+            if c.buckets.iter().any(|b| b.name == new.name) {
+                return (false, Added::Taken);
+            }
+            if c.buckets.len() >= BUCKETS {
+                return (false, Added::Full);
+            }
+            c.buckets.push(new);
+            (true, Added::New)
+        }))
+    }
+    fn remove_bucket<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        bucket: &'a BucketId,
+        _now_ms: i64,
+    ) -> Answer<'a, bool> {
+        now(self.changed(cluster, true, false, |c| {
+            let before = c.buckets.len();
+            c.buckets.retain(|b| b.id != *bucket);
+            (c.buckets.len() < before, c.buckets.len() < before)
+        }))
+    }
+    fn record_store_key<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        store: &'a str,
+        key: &'a StoreKey,
+    ) -> Answer<'a, Recorded> {
+        now(self.changed(cluster, false, Recorded::Absent, |c| {
+            let keys = if store == CREDENTIALS {
+                &mut c.credentials
+            } else {
+                let of = c.buckets.iter_mut().find(|b| b.id.as_str() == store);
+                let Some(bucket) = of else { return (false, Recorded::Absent) };
+                &mut bucket.keys
+            };
+            match keys.iter().find(|k| k.ordinal == key.ordinal) {
+                Some(there) if there == key => (false, Recorded::Same),
+                None if key.ordinal as usize == keys.len() => {
+                    keys.push(key.clone());
+                    (true, Recorded::New)
+                }
+                _ => (false, Recorded::Other),
+            }
+        }))
+    }
+    fn add_s3_key<'a>(&'a self, cluster: &'a ClusterId, new: S3Key) -> Answer<'a, Added> {
+        now(self.changed(cluster, true, Added::Taken, |c| {
+            if c.s3_keys.len() >= S3_KEYS {
+                return (false, Added::Full);
+            }
+            c.s3_keys.push(new);
+            (true, Added::New)
+        }))
+    }
+    fn record_sealed<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        access_key_id: &'a str,
+        sealed: &'a str,
+    ) -> Answer<'a, Recorded> {
+        let sealed = sealed.to_owned();
+        now(self.changed(cluster, false, Recorded::Absent, |c| {
+            let key = c.s3_keys.iter_mut().find(|k| k.access_key_id == access_key_id);
+            let done = key.map_or(Recorded::Absent, |k| once(&mut k.sealed, &sealed));
+            (done == Recorded::New, done)
+        }))
+    }
+    fn expire_s3_key<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        access_key_id: &'a str,
+        at_ms: i64,
+    ) -> Answer<'a, bool> {
+        now(self.changed(cluster, true, false, |c| {
+            let key = c.s3_keys.iter_mut().find(|k| k.access_key_id == access_key_id);
+            let Some(key) = key else { return (false, false) };
+            key.expires_ms = Some(key.expires_ms.map_or(at_ms, |at| at.min(at_ms)));
+            (true, true)
+        }))
+    }
+    fn remove_s3_key<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        access_key_id: &'a str,
+    ) -> Answer<'a, bool> {
+        now(self.changed(cluster, true, false, |c| {
+            let before = c.s3_keys.len();
+            c.s3_keys.retain(|k| k.access_key_id != access_key_id);
+            (c.s3_keys.len() < before, c.s3_keys.len() < before)
+        }))
     }
 }

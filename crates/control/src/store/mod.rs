@@ -5,19 +5,21 @@
 //! same value again is fine, another one is told as [`Recorded::Other`] and changes nothing. Each
 //! change that a node must see raises its Region's generation in the same transaction.
 
+mod buckets;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod memory;
 mod sqlite;
 
+pub(crate) use buckets::{Added, Bucket, BucketStore, CREDENTIALS, S3Key};
 #[cfg(test)]
 pub(crate) use memory::MemoryStore;
 pub(crate) use sqlite::SqliteStore;
 
 use keystead_types::{
-    ClusterId, KeyArn, OrganizationId, PreflightId, PreflightReport, Region, RoleArn, VolumeId,
-    WrappedKey,
+    ClusterId, KeyArn, OrganizationId, PreflightId, PreflightReport, Region, RoleArn, StoreKey,
+    VolumeId, WrappedKey,
 };
 use std::{future::Future, path::PathBuf, pin::Pin};
 
@@ -74,7 +76,7 @@ pub(crate) struct Organization {
     pub(crate) created_ms: i64,
 }
 
-/// A cluster with its volumes.
+/// A cluster with its volumes, buckets and S3 access keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
@@ -89,6 +91,9 @@ pub(crate) struct Cluster {
     pub(crate) binding: Option<KeyArn>,
     pub(crate) canary: Option<WrappedKey>,
     pub(crate) volumes: Vec<Volume>,
+    pub(crate) buckets: Vec<Bucket>,
+    pub(crate) credentials: Vec<StoreKey>,
+    pub(crate) s3_keys: Vec<S3Key>,
 }
 
 /// A volume's record.
@@ -151,7 +156,7 @@ pub(crate) enum Select<'a> {
 }
 
 /// The records.
-pub(crate) trait Store: Send + Sync {
+pub(crate) trait Store: BucketStore {
     /// False when the name is taken.
     fn add_organization(&self, new: Organization, token: TokenHash) -> Answer<'_, bool>;
     /// All, by age.

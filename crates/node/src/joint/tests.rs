@@ -106,7 +106,11 @@ pub(crate) fn wanted(data: &Path, size_bytes: u64) -> ClusterAssignment {
             key_digest: None,
             grant_generation: 1,
         }],
+        buckets: vec![],
+        credentials: vec![],
+        s3_keys: vec![],
         template: Template {
+            buckets: vec![],
             name: "t".into(),
             disks: vec![Disk { name: "data".into(), size_bytes }],
             // Fails when the disk of a later start is not the disk of the first.

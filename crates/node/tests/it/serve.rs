@@ -65,7 +65,11 @@ fn assignment(rig: &Rig) -> Assignment {
         binding: Some(Binding { key: KEY.parse().expect("an ARN") }),
         canary: None,
         volumes: disks.iter().map(volume).collect(),
+        buckets: vec![],
+        credentials: vec![],
+        s3_keys: vec![],
         template: Template {
+            buckets: vec![],
             name: "t".into(),
             disks,
             prepare: vec![process(

@@ -2,10 +2,11 @@
 //! the OpenAPI document, so that a new route cannot be forgotten here.
 
 use super::*;
+use crate::store::{BucketStore, S3Key};
 use std::collections::BTreeSet;
 
 /// Method, path of the document, and which scope it answers.
-const ROUTES: [(&str, &str, &str); 17] = [
+const ROUTES: [(&str, &str, &str); 22] = [
     ("GET", "/v1/whoami", "any"),
     ("GET", "/v1/organizations", "platform"),
     ("POST", "/v1/organizations", "platform"),
@@ -20,6 +21,11 @@ const ROUTES: [(&str, &str, &str); 17] = [
     ("PUT", "/v1/clusters/{cluster}/binding", "organization"),
     ("GET", "/v1/clusters/{cluster}/volumes", "organization"),
     ("GET", "/v1/volumes/{volume}", "organization"),
+    ("GET", "/v1/clusters/{cluster}/buckets", "organization"),
+    ("GET", "/v1/clusters/{cluster}/s3-keys", "organization"),
+    ("POST", "/v1/clusters/{cluster}/s3-keys", "organization"),
+    ("POST", "/v1/clusters/{cluster}/s3-keys/{access_key_id}/rotate", "organization"),
+    ("DELETE", "/v1/clusters/{cluster}/s3-keys/{access_key_id}", "organization"),
     ("POST", "/v1/volumes/{volume}/regrant", "organization"),
     ("GET", "/v1/node/assignment", "node"),
     ("PUT", "/v1/node/status", "node"),
@@ -34,6 +40,8 @@ fn body(w: &World, method: &str, path: &str) -> Option<Value> {
         ("POST" | "PUT", p) if p.ends_with("preflights") || p.ends_with("binding") => {
             Some(json!({ "key_arns": [key(1)] }))
         }
+        ("POST", p) if p.ends_with("s3-keys") => Some(json!({ "role": "reader" })),
+        ("POST", p) if p.ends_with("rotate") => Some(json!({})),
         ("PUT", _) => serde_json::to_value(w.status(Vec::new(), Vec::new())).ok(),
         _ => None,
     }
@@ -48,10 +56,20 @@ async fn each_route_answers_its_own_scope_and_tenant_alone() {
     let id: ClusterId = serde_json::from_value(cluster["id"].clone()).expect("an id");
     let preflight = w.store.preflights_of(&id).await.expect("the store").remove(0).id;
     let volume = cluster["volumes"][0]["volume"].as_str().expect("a volume").to_owned();
+    let s3_key = S3Key {
+        access_key_id: "KSIAONE".to_owned(),
+        role: S3Role::Writer,
+        description: String::new(),
+        created_ms: 1,
+        sealed: Some("AA==".to_owned()),
+        expires_ms: None,
+    };
+    w.store.add_s3_key(&id, s3_key.clone()).await.expect("the store");
     for (method, template, scope) in ROUTES {
         let mut path = template
             .replace("{cluster}", id.as_str())
             .replace("{preflight}", preflight.as_str())
+            .replace("{access_key_id}", "KSIAONE")
             .replace("{volume}", &volume);
         match template {
             "/v1/node/assignment" => path.push_str("?region=eu-central-1"),
@@ -91,6 +109,7 @@ async fn each_route_answers_its_own_scope_and_tenant_alone() {
     assert_eq!(empty, json!([]));
     let kept = w.store.cluster(&id).await.expect("the store").expect("the cluster");
     assert_eq!((kept.binding, kept.volumes[0].grant_generation), (None, 1));
+    assert_eq!(kept.s3_keys, [s3_key]);
 }
 
 #[tokio::test]

@@ -63,6 +63,7 @@ fn made(wanted: &ClusterAssignment, ciphertext: &str) -> Made {
                 key_digest: Some("ab".repeat(32)),
             })
             .collect(),
+        ..Made::default()
     }
 }
 

@@ -1,9 +1,11 @@
 //! The store on SQLite: WAL, `synchronous=FULL`, one connection, so that transactions stand in a
 //! row and a commit is on disk before it is answered.
 
+mod buckets;
 mod records;
 mod rows;
 
+use super::buckets::{BUCKETS, S3_KEYS};
 use super::*;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -18,7 +20,7 @@ use std::{
 };
 
 /// One step a version; a step that was released is never edited.
-const STEPS: [&str; 1] = [include_str!("../schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("../schema_1.sql"), include_str!("../schema_2.sql")];
 
 /// The store of `DATA/control.sqlite`.
 pub(crate) struct SqliteStore {
@@ -59,6 +61,7 @@ impl SqliteStore {
             .connect_with(options)
             .await?;
         let store = Self { pool, lock };
+        store.keep_old(folder).await?;
         store.migrate().await?;
         // The names of a new file must last as well.
         File::open(folder).and_then(|f| f.sync_all()).map_err(fault)?;
@@ -72,6 +75,25 @@ impl SqliteStore {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the store's lock");
         }
+    }
+
+    /// Before an older file is brought forward, it is copied beside itself.
+    async fn keep_old(&self, folder: &Path) -> Result<(), StoreError> {
+        let found: i64 =
+            sqlx::query("PRAGMA user_version").fetch_one(&self.pool).await?.try_get(0)?;
+        let kept = folder.join(format!("control.sqlite.v{found}"));
+        if found == 0 || found >= STEPS.len() as i64 || kept.exists() {
+            return Ok(());
+        }
+        // Renamed when it is whole.
+        let half = folder.join("control.sqlite.copy");
+        let fault = |source| StoreError::Folder { path: kept.clone(), source };
+        if half.exists() {
+            fs::remove_file(&half).map_err(fault)?;
+        }
+        sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(&self.pool).await?;
+        File::open(&half).and_then(|f| f.sync_all()).map_err(fault)?;
+        fs::rename(&half, &kept).map_err(fault)
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -119,7 +141,8 @@ async fn touched(tx: &mut Tx, id: &str, spec: bool) -> Result<(), StoreError> {
     raise(tx, &row.try_get::<String, _>(0)?).await
 }
 
-async fn with_volumes(tx: &mut Tx, rows: Vec<SqliteRow>) -> Result<Vec<Cluster>, StoreError> {
+/// Whole records.
+async fn whole(tx: &mut Tx, rows: Vec<SqliteRow>) -> Result<Vec<Cluster>, StoreError> {
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut record = rows::cluster(row)?;
@@ -130,6 +153,7 @@ async fn with_volumes(tx: &mut Tx, rows: Vec<SqliteRow>) -> Result<Vec<Cluster>,
             .iter()
             .map(rows::volume)
             .collect::<Result<_, _>>()?;
+        buckets::complete(tx, &mut record).await?;
         found.push(record);
     }
     Ok(found)
@@ -185,7 +209,7 @@ impl SqliteStore {
     async fn one(&self, sql: &'static str, id: &str) -> Result<Option<Cluster>, StoreError> {
         let mut tx = self.pool.begin().await?;
         let rows = sqlx::query(sql).bind(id).fetch_all(&mut *tx).await?;
-        Ok(with_volumes(&mut tx, rows).await?.pop())
+        Ok(whole(&mut tx, rows).await?.pop())
     }
 }
 

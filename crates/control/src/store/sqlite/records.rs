@@ -73,6 +73,9 @@ impl Store for SqliteStore {
                 .execute(&mut *tx)
                 .await?;
             }
+            for b in &new.buckets {
+                buckets::insert(&mut tx, &new.id, b).await?;
+            }
             tx.commit().await?;
             Ok(true)
         })
@@ -104,7 +107,7 @@ impl Store for SqliteStore {
                 }
             };
             let rows = query.fetch_all(&mut *tx).await?;
-            with_volumes(&mut tx, rows).await
+            whole(&mut tx, rows).await
         })
     }
 

@@ -1,6 +1,7 @@
 //! Rows to records and back.
 
-use crate::store::{Cluster, Organization, Preflight, StoreError, Volume};
+use crate::store::{Bucket, Cluster, Organization, Preflight, S3Key, StoreError, Volume};
+use keystead_types::{S3Role, StoreKey};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, sqlite::SqliteRow};
 use std::str::FromStr;
@@ -33,7 +34,7 @@ fn decoded<T: DeserializeOwned>(
     text.map(|t| serde_json::from_str(&t).map_err(|e| damaged(table, e))).transpose()
 }
 
-fn count(row: &SqliteRow, table: &'static str, column: &str) -> Result<u64, StoreError> {
+pub(super) fn count(row: &SqliteRow, table: &'static str, column: &str) -> Result<u64, StoreError> {
     u64::try_from(row.try_get::<i64, _>(column)?).map_err(|e| damaged(table, e))
 }
 
@@ -55,7 +56,7 @@ pub(super) fn organization(row: &SqliteRow) -> Result<Organization, StoreError> 
     })
 }
 
-/// Without its volumes.
+/// Without its volumes, buckets and keys.
 pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, StoreError> {
     const T: &str = "clusters";
     Ok(Cluster {
@@ -71,6 +72,9 @@ pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, StoreError> {
         binding: maybe(row, T, "bound_key")?,
         canary: decoded(row, T, "canary")?,
         volumes: Vec::new(),
+        buckets: Vec::new(),
+        credentials: Vec::new(),
+        s3_keys: Vec::new(),
     })
 }
 
@@ -83,6 +87,39 @@ pub(super) fn volume(row: &SqliteRow) -> Result<Volume, StoreError> {
         wrapped: decoded(row, T, "wrapped")?,
         key_digest: row.try_get("key_digest")?,
         grant_generation: count(row, T, "grant_generation")?,
+    })
+}
+
+/// Without its keys.
+pub(super) fn bucket(row: &SqliteRow) -> Result<Bucket, StoreError> {
+    Ok(Bucket {
+        id: parsed(row, "buckets", "id")?,
+        name: row.try_get("name")?,
+        created_ms: row.try_get("created_ms")?,
+        keys: Vec::new(),
+    })
+}
+
+/// A data key, and whose.
+pub(super) fn store_key(row: &SqliteRow) -> Result<(String, StoreKey), StoreError> {
+    const T: &str = "store_keys";
+    let key = decoded(row, T, "key")?.ok_or_else(|| damaged(T, "no key"))?;
+    Ok((row.try_get("store")?, key))
+}
+
+pub(super) fn s3_key(row: &SqliteRow) -> Result<S3Key, StoreError> {
+    let role = match row.try_get::<String, _>("role")?.as_str() {
+        "reader" => S3Role::Reader,
+        "writer" => S3Role::Writer,
+        other => return Err(damaged("s3_keys", format!("the role {other}"))),
+    };
+    Ok(S3Key {
+        access_key_id: row.try_get("access_key_id")?,
+        role,
+        description: row.try_get("description")?,
+        created_ms: row.try_get("created_ms")?,
+        sealed: row.try_get("sealed")?,
+        expires_ms: row.try_get("expires_ms")?,
     })
 }
 
