@@ -1,9 +1,11 @@
 //! The command line.
 
 mod dev;
+mod s3;
 
 use clap::{Args, Parser, Subcommand};
 pub(crate) use dev::{DevArgs, DevCommand, DevFolder, DevRun, DoctorArgs};
+pub(crate) use s3::{BucketArgs, BucketCommand, S3KeyArgs, S3KeyCommand};
 use std::path::PathBuf;
 
 /// Data platform whose every byte depends on a key that its owner holds.
@@ -43,6 +45,10 @@ pub(crate) enum Command {
     Policy(PolicyArgs),
     /// Encrypted volumes
     Volume(VolumeArgs),
+    /// Buckets
+    Bucket(BucketArgs),
+    /// S3 access keys
+    S3Key(S3KeyArgs),
     /// The trail of key use
     Audit(AuditArgs),
     /// Organizations (platform token)

@@ -132,6 +132,7 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
         view.key_held_by
     );
     say!("postgres     {}", or_dash(view.endpoints.postgres.as_ref()));
+    say!("s3           {}", or_dash(view.endpoints.s3.as_ref()));
     if let Some(at) = &view.evict_at {
         say!("evicted at   {at}");
     }

@@ -1,12 +1,14 @@
 //! The operator's commands, a file a noun. They hold no state and decide nothing.
 
 pub(crate) mod audit;
+pub(crate) mod bucket;
 pub(crate) mod cluster;
 mod lookup;
 pub(crate) mod organization;
 pub(crate) mod policy;
 pub(crate) mod preflight;
 mod progress;
+pub(crate) mod s3_key;
 pub(crate) mod volume;
 pub(crate) mod why;
 
@@ -76,6 +78,11 @@ pub(crate) fn table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) {
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         say!("{}", line.join("  ").trim_end());
     }
+}
+
+/// The word as it stands in JSON.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// `-` for what is absent.

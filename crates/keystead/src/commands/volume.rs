@@ -1,6 +1,6 @@
 //! `keystead volume`.
 
-use super::{client, json, or_dash, table};
+use super::{client, json, or_dash, table, word};
 use crate::cli::{VolumeArgs, VolumeCommand};
 use crate::failure::Failure;
 use crate::out::say;
@@ -38,11 +38,6 @@ fn id(text: &str) -> Result<VolumeId> {
             .fix("keystead volume list CLUSTER")
             .into()
     })
-}
-
-/// The word as it stands in JSON.
-fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn row(v: &VolumeView) -> [String; 6] {
