@@ -408,7 +408,7 @@ fn loops() -> HashSet<String> {
     fs::read_dir("/sys/block").into_iter().flatten().flatten().filter_map(used).collect()
 }
 
-fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, signal);
     }

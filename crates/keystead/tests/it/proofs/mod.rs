@@ -15,6 +15,7 @@ mod keys;
 mod memory;
 mod returns;
 mod scan;
+mod vm;
 mod vm_memory;
 
 /// The bytes that hexadecimal digits spell.

@@ -2,24 +2,20 @@
 //! the product runs in a VM, whose memory QEMU writes to a file.
 
 use super::scan::Wanted;
+use super::vm::{Boot, Vm};
 use super::{count, unhex};
 use crate::world::Alone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-const GUEST: &str = "crates/keystead/tests/it/proofs/memory_guest.sh";
-/// Debian 12's later kernel: the FUSE of its 6.1 has no RESEND.
-const KERNEL: &str = "6.12-cloud-amd64";
 const MEMORY: u64 = 1 << 30;
 const CHUNK: usize = 1 << 20;
-/// An emulated CPU on a loaded machine: no time is judged here.
-const SECONDS: &str = "500";
 
 struct Run {
     append: &'static str,
@@ -91,41 +87,32 @@ fn run(run: &Run) -> (Found, Found) {
         marks.secret("mark", &sha256(&format!("{seed}:{n}")));
     }
     let at = |name: &str| folder.path().join(name);
-    let settings = format!(
-        "KEYSTEAD={} SEED={seed} EVICT_AFTER={} UNTIL={}\n",
-        env!("CARGO_BIN_EXE_keystead"),
-        run.evict_after,
-        run.until
-    );
-    std::fs::write(at("settings"), settings).expect("written");
+    let settings = format!("SEED={seed} EVICT_AFTER={} UNTIL={}", run.evict_after, run.until);
     File::create(at("disk")).and_then(|f| f.set_len(6 << 30)).expect("a disk");
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let mut vm = Command::new(crate::boot_vm());
-    vm.arg(folder.path())
-        .arg(crate::repository(GUEST))
-        .env("VM_APPEND", run.append)
-        .env("VM_DISKS", at("disk"))
-        .env("VM_MONITOR", at("monitor"))
-        .env("VM_FLAVOUR", KERNEL)
-        .env("VM_MEM", "1G")
-        .env("VM_TIMEOUT", SECONDS)
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone().expect("shared"))
-        .stderr(writer);
-    let mut child = vm.spawn().expect("the rig starts");
-    drop(vm);
+    let monitor = at("monitor");
+    let vm = Vm::boot(&Boot {
+        folder: folder.path(),
+        guest: "memory_guest.sh",
+        settings: &settings,
+        disk: at("disk").display().to_string(),
+        rig: &[
+            ("VM_APPEND", run.append),
+            ("VM_MONITOR", monitor.to_str().expect("text")),
+            ("VM_MEM", "1G"),
+        ],
+    });
     let (mut said, mut found) = (String::new(), Vec::new());
-    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+    while let Some(line) = vm.line() {
         eprintln!("vm: {line}");
         said.push_str(&line);
         said.push('\n');
         let Some(name) = ["LIVE", "OVER"].into_iter().find(|n| line.ends_with(n)) else { continue };
-        copy_memory(&at("monitor"), &at("memory"));
+        copy_memory(&monitor, &at("memory"));
         File::create(at(&name.to_lowercase())).expect("the guest goes on");
         found.push(search(&marks, &at("memory")));
         std::fs::remove_file(at("memory")).expect("removed");
     }
-    let status = child.wait().expect("the rig ends");
+    let status = vm.end();
     assert!(status.success(), "{status}\n{said}");
     let [live, over] = <[Found; 2]>::try_from(found).expect("two looks");
     assert!(live.pages.len() > 100, "the search finds little while live: {live:?}");

@@ -1,0 +1,94 @@
+//! A machine of its own in QEMU that runs the product, and what its guest says line by line.
+
+use crate::world::signal;
+use rustix::process::Signal;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+const GUESTS: &str = "crates/keystead/tests/it/proofs";
+/// Debian 12's later kernel: the FUSE of its 6.1 has no RESEND.
+const KERNEL: &str = "6.12-cloud-amd64";
+/// An emulated CPU on a loaded machine: no time is judged here.
+const SECONDS: &str = "900";
+
+/// What differs between machines.
+pub(super) struct Boot<'a> {
+    /// Shared with the guest, as /vm.
+    pub(super) folder: &'a Path,
+    /// The guest's script, of the folder of these proofs.
+    pub(super) guest: &'a str,
+    /// Further lines of the guest's settings.
+    pub(super) settings: &'a str,
+    /// The first disk, as `VM_DISKS` takes it.
+    pub(super) disk: String,
+    /// Further variables of the rig.
+    pub(super) rig: &'a [(&'a str, &'a str)],
+}
+
+pub(super) struct Vm {
+    rig: Child,
+    pid_file: PathBuf,
+    lines: Receiver<String>,
+}
+
+impl Vm {
+    pub(super) fn boot(boot: &Boot<'_>) -> Self {
+        let at = |name: &str| boot.folder.join(name);
+        let settings = format!("KEYSTEAD={}\n{}\n", env!("CARGO_BIN_EXE_keystead"), boot.settings);
+        std::fs::write(at("settings"), settings).expect("written");
+        let guests = crate::repository(GUESTS);
+        std::fs::copy(guests.join("guest.sh"), at("guest.sh")).expect("copied");
+        let pid_file = at("qemu.pid");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut command = Command::new(crate::boot_vm());
+        command
+            .arg(boot.folder)
+            .arg(guests.join(boot.guest))
+            .env("VM_DISKS", &boot.disk)
+            .env("VM_PIDFILE", &pid_file)
+            .env("VM_FLAVOUR", KERNEL)
+            .env("VM_TIMEOUT", SECONDS)
+            .envs(boot.rig.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone().expect("shared"))
+            .stderr(writer);
+        let rig = command.spawn().expect("the rig starts");
+        // The pipe ends with the rig, not with this writer's last copy.
+        drop(command);
+        let (tell, lines) = sync_channel(1024);
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+                let _ = tell.send(String::from_utf8_lossy(&line).into_owned());
+            }
+        });
+        Self { rig, pid_file, lines }
+    }
+
+    /// The next line; none when the machine has ended.
+    pub(super) fn line(&self) -> Option<String> {
+        self.lines.recv().ok()
+    }
+
+    /// Waits for its end.
+    pub(super) fn end(mut self) -> ExitStatus {
+        self.rig.wait().expect("the rig ends")
+    }
+
+    fn kill(&self) {
+        let pid = std::fs::read_to_string(&self.pid_file).ok();
+        if let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()) {
+            signal(pid, Signal::KILL);
+        }
+    }
+}
+
+/// A failing test leaves no machine behind.
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.kill();
+        self.lines.iter().for_each(drop);
+        let _ = self.rig.wait();
+    }
+}
