@@ -13,10 +13,12 @@ mod eviction;
 mod exit;
 mod keys;
 mod memory;
+mod power;
 mod returns;
 mod scan;
 mod vm;
 mod vm_memory;
+mod volatile;
 
 /// The bytes that hexadecimal digits spell.
 fn unhex(digits: &str) -> Vec<u8> {

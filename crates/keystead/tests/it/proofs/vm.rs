@@ -5,13 +5,16 @@ use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 const GUESTS: &str = "crates/keystead/tests/it/proofs";
 /// Debian 12's later kernel: the FUSE of its 6.1 has no RESEND.
 const KERNEL: &str = "6.12-cloud-amd64";
 /// An emulated CPU on a loaded machine: no time is judged here.
 const SECONDS: &str = "900";
+/// What the rig answers when QEMU ended before its guest did.
+const CUT: i32 = 137;
 
 /// What differs between machines.
 pub(super) struct Boot<'a> {
@@ -71,9 +74,30 @@ impl Vm {
         self.lines.recv().ok()
     }
 
+    /// The lines of a span of time, which the machine must outlive.
+    pub(super) fn lines_within(&self, span: Duration, mut each: impl FnMut(&str)) {
+        let end = Instant::now() + span;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => each(&line),
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => panic!("the machine ended by itself"),
+            }
+        }
+    }
+
     /// Waits for its end.
     pub(super) fn end(mut self) -> ExitStatus {
         self.rig.wait().expect("the rig ends")
+    }
+
+    /// The power goes; answers what the guest had still said.
+    pub(super) fn cut(mut self) -> Vec<String> {
+        self.kill();
+        let said = self.lines.iter().collect();
+        let status = self.rig.wait().expect("the rig ends");
+        assert_eq!(status.code(), Some(CUT), "the rig tells a power cut");
+        said
     }
 
     fn kill(&self) {
