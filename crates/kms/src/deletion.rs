@@ -31,6 +31,10 @@ pub(crate) async fn run(kms: &Kms) {
             }
             noted = running;
         }
+        if kms.trail.check().is_err() {
+            // Nothing is written before the trail can be, and its disk is often the store's.
+            tokio::task::block_in_place(|| kms.store.let_go());
+        }
         look(kms).await;
     }
 }

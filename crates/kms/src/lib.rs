@@ -32,6 +32,7 @@ use keystead_aws::trail::TrailKey;
 use keystead_envelope::memory;
 use keystead_types::Clock;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use store::Store;
 use tokio::net::TcpListener;
@@ -48,11 +49,23 @@ pub enum KmsError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Its store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("use the key store in {}", path.display())]
+    Store {
+        /// Its folder.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: StoreError,
+    },
     /// Its trail.
-    #[error(transparent)]
-    Trail(#[from] TrailError),
+    #[error("use the trail in {}", path.display())]
+    Trail {
+        /// Its folder.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: TrailError,
+    },
     /// The trail's signing key.
     #[error("the trail's signing key")]
     TrailKey(#[from] keystead_aws::trail::TrailKeyError),
@@ -117,10 +130,13 @@ async fn open(
 ) -> Result<Kms, KmsError> {
     let principals = config.principals()?;
     let root = config.root_key()?;
-    let (store, owed) = Store::open(&config.data)?;
+    let folder = config.data.join("trail");
+    let of_store = |source| KmsError::Store { path: config.data.clone(), source };
+    let of_trail = |source| KmsError::Trail { path: folder.clone(), source };
+    let (store, owed) = Store::open(&config.data).map_err(of_store)?;
     let trail_key = TrailKey::from_seed(&*root.derive("trail signing key"))?;
-    let trail = Trail::open(&config.data.join("trail"), trail_key, clock.clone())?;
-    pay(&store, &trail, owed).await?;
+    let trail = Trail::open(&folder, trail_key, clock.clone()).map_err(of_trail)?;
+    pay(&store, &trail, owed).await.map_err(of_trail)?;
     let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
     hosts.extend(config.hosts.iter().cloned());
     Ok(Kms {
@@ -129,7 +145,7 @@ async fn open(
         hub: watch::Hub::new(store.sequence()),
         gatekeeper: who::Gatekeeper::default(),
         hosts,
-        ran_before: (store.running_ms()?, clock.boot()),
+        ran_before: (store.running_ms().map_err(of_store)?, clock.boot()),
         ahead: deletion::Ahead::of(config.insecure_scheduler_ahead.clone()),
         store,
         trail,
@@ -138,7 +154,7 @@ async fn open(
 }
 
 /// Writes the records that a killed server left owing.
-async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(), KmsError> {
+async fn pay(store: &Store, trail: &Trail, owed: Vec<trail::Record>) -> Result<(), TrailError> {
     for record in owed {
         let Some(id) = record.get("eventID").and_then(|id| id.as_str()).map(str::to_owned) else {
             continue;

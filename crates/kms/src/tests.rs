@@ -198,5 +198,6 @@ async fn a_folder_of_another_version_and_a_root_key_for_everybody_are_refused() 
     let again = config(folder.path());
     std::fs::write(folder.path().join("kms/VERSION"), "2\n").expect("written");
     let error = open(&again, clock, at).await.err().expect("refused");
-    assert!(error.to_string().contains("VERSION is 2"), "{error}");
+    let why = std::error::Error::source(&error).expect("a source").to_string();
+    assert!(error.to_string().contains("/kms") && why.contains("VERSION is 2"), "{error}: {why}");
 }

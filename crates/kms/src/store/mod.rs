@@ -31,7 +31,7 @@ pub enum StoreError {
     #[error("the key store's database")]
     Database(#[source] Box<redb::Error>),
     /// A folder or file.
-    #[error("the key store's folder")]
+    #[error("the key store's files")]
     Io(#[from] std::io::Error),
     /// Written by another version.
     #[error("the folder's VERSION is {0}; this build reads {LAYOUT}")]
@@ -48,7 +48,11 @@ macro_rules! from_redb {
     ($($error:ident),+) => {
         $(impl From<redb::$error> for StoreError {
             fn from(error: redb::$error) -> Self {
-                Self::Database(Box::new(error.into()))
+                match error.into() {
+                    // It does not name its source, and who starts it must see a read-only disk.
+                    redb::Error::Io(error) => Self::Io(error),
+                    other => Self::Database(Box::new(other)),
+                }
             }
         })+
     };
@@ -208,6 +212,12 @@ impl Store {
             *slot = Some(database);
         }
         result
+    }
+
+    /// Closes the file until the next write: a file system that an error made read-only cannot be
+    /// mounted anew while it is open.
+    pub(crate) fn let_go(&self) {
+        drop(lock(&self.database).take());
     }
 
     fn reopen(&self) -> Result<Database, StoreError> {

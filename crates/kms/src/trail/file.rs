@@ -17,7 +17,10 @@ const RESERVE: u64 = 1 << 20;
 pub(super) struct Segments {
     folder: PathBuf,
     name: String,
-    file: File,
+    /// None once the disk refused for another reason than room: a file system that an error made
+    /// read-only comes back by an unmount and a mount alone, and an open file forbids both. The
+    /// next attempt opens the file anew.
+    file: Option<File>,
     /// Bytes that are good and on disk.
     length: u64,
     /// Up to here the disk has promised its room.
@@ -81,7 +84,7 @@ impl Segments {
         let mut segments = Self {
             folder: folder.to_owned(),
             name,
-            file,
+            file: Some(file),
             length,
             reserved: 0,
             opened_ms: now,
@@ -89,7 +92,7 @@ impl Segments {
             state,
         };
         if !torn.is_empty() {
-            segments.file.set_len(length).map_err(fault("cut"))?;
+            segments.file()?.set_len(length).map_err(fault("cut"))?;
             let mut next = segments.state;
             let line = next.record_cut(&torn, now);
             segments.put(&format!("{line}\n"), next)?;
@@ -112,7 +115,7 @@ impl Segments {
         let mut segments = Self {
             folder: folder.to_owned(),
             name,
-            file,
+            file: Some(file),
             length: 0,
             reserved: 0,
             opened_ms: now_ms,
@@ -143,15 +146,54 @@ impl Segments {
             self.turn(now_ms, key)?;
         }
         if self.reserved < self.length + RESERVE {
-            let flags = FallocateFlags::KEEP_SIZE;
-            match rustix::fs::fallocate(&self.file, flags, self.length, 2 * RESERVE) {
+            let (flags, length) = (FallocateFlags::KEEP_SIZE, self.length);
+            match rustix::fs::fallocate(self.file()?, flags, length, 2 * RESERVE) {
                 // A file system without promises shows when it is written to.
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(error) => return Err(fault("find room for")(error.into())),
+                Err(error) => {
+                    self.let_go(error);
+                    return Err(fault("find room for")(error.into()));
+                }
             }
             self.reserved = self.length + 2 * RESERVE;
         }
         Ok(())
+    }
+
+    /// The open segment. One that was let go is opened again, if it still is what was written.
+    fn file(&mut self) -> Result<&File, TrailError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let path = self.folder.join(&self.name);
+                let file =
+                    File::options().read(true).write(true).open(&path).map_err(fault("open"))?;
+                self.compare(&file)?;
+                file
+            }
+        };
+        Ok(self.file.insert(file))
+    }
+
+    /// Up to the last good byte the file must be as it was left: the chain goes on from there.
+    fn compare(&self, file: &File) -> Result<(), TrailError> {
+        let mut good = vec![0; usize::try_from(self.length).unwrap_or(0)];
+        file.read_exact_at(&mut good, 0).map_err(fault("read"))?;
+        let last = good.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|b| *b == b'\n').next());
+        let text = std::str::from_utf8(last.unwrap_or_default()).unwrap_or_default();
+        if ChainState::of_line(text) != Some(self.state) {
+            return Err(TrailError::Foreign(self.name.clone()));
+        }
+        // What a failed append left and could not take back.
+        file.set_len(self.length).map_err(fault("cut"))
+    }
+
+    /// After a failed call; for room it is waited with the file open.
+    fn let_go(&mut self, error: Errno) {
+        self.reserved = 0;
+        if !matches!(error, Errno::NOSPC | Errno::DQUOT) {
+            self.file = None;
+        }
     }
 
     /// Appends records and syncs them; on an error the file is as before.
@@ -171,28 +213,37 @@ impl Segments {
 
     /// Closes the segment with a signed line and begins the next.
     fn turn(&mut self, now_ms: i64, key: &TrailKey) -> Result<(), TrailError> {
+        // Also one that is closed: where it is not to be found, its successor has no place.
+        self.file()?;
         if !self.closed {
             let mut next = self.state;
             let line = next.close_segment(&self.name, now_ms, key);
             self.put(&format!("{line}\n"), next)?;
             self.closed = true;
             // Gives the room back that was kept ahead.
-            let _ = self.file.set_len(self.length);
+            let length = self.length;
+            let _ = self.file()?.set_len(length);
         }
-        *self = Self::begin(&self.folder, self.state, now_ms)?;
+        let begun = Self::begin(&self.folder, self.state, now_ms);
+        if begun.is_err() {
+            self.file = None;
+        }
+        *self = begun?;
         Ok(())
     }
 
     fn put(&mut self, text: &str, next: ChainState) -> Result<(), TrailError> {
-        let written = self
-            .file
-            .write_all_at(text.as_bytes(), self.length)
-            .and_then(|()| self.file.flush())
-            .and_then(|()| self.file.sync_data());
+        let length = self.length;
+        let mut file = self.file()?;
+        let written = file
+            .write_all_at(text.as_bytes(), length)
+            .and_then(|()| file.flush())
+            .and_then(|()| file.sync_data());
         if let Err(error) = written {
-            // What was written in part must not stay; if that fails too, the next start cuts it.
-            let _ = self.file.set_len(self.length);
-            self.reserved = 0;
+            // What was written in part must not stay; if that fails too, it is cut when the file
+            // is opened the next time.
+            let _ = file.set_len(length);
+            self.let_go(Errno::from_io_error(&error).unwrap_or(Errno::IO));
             return Err(fault("append to")(error));
         }
         self.length += text.len() as u64;
