@@ -7,6 +7,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use keystead_types::Cause;
+use std::io::ErrorKind;
 
 /// A refusal.
 #[derive(Debug)]
@@ -70,6 +71,13 @@ impl From<StoreError> for ApiError {
         let text = said(&error);
         tracing::error!(error = text, "store");
         let refuse = |kind, detail| Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, detail);
+        if matches!(&error, StoreError::Folder { source, .. } if source.kind() == ErrorKind::ReadOnlyFilesystem)
+        {
+            let detail = "the file system under control's folder is read-only; nothing was changed";
+            return refuse("disk-read-only", detail).fix(
+                "the platform team unmounts it, checks it (fsck) and mounts it again; control goes on by itself",
+            );
+        }
         // SQLite's own words for SQLITE_FULL.
         if text.contains("disk is full") {
             let detail = "the disk under control's folder is full; nothing was changed";

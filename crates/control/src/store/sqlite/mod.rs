@@ -15,7 +15,7 @@ use sqlx::{Connection, Row, Sqlite, Transaction};
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     os::unix::fs::DirBuilderExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -24,8 +24,10 @@ const STEPS: [&str; 2] = [include_str!("../schema_1.sql"), include_str!("../sche
 
 /// The store of `DATA/control.sqlite`.
 pub(crate) struct SqliteStore {
-    pool: SqlitePool,
-    lock: File,
+    folder: PathBuf,
+    connections: SqlitePool,
+    /// None once the folder could not be written, until it can be again.
+    lock: tokio::sync::Mutex<Option<File>>,
 }
 
 type Tx = Transaction<'static, Sqlite>;
@@ -35,12 +37,7 @@ impl SqliteStore {
     pub(crate) async fn open(folder: &Path) -> Result<Self, StoreError> {
         let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
-        let lock = File::create(folder.join("lock")).map_err(fault)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(folder.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(fault(source)),
-        }
+        let lock = lock(folder, File::options().write(true).create(true).truncate(false))?;
         let options = SqliteConnectOptions::new()
             .filename(folder.join("control.sqlite"))
             .create_if_missing(true)
@@ -48,7 +45,7 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(5));
-        let pool = SqlitePoolOptions::new()
+        let connections = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
@@ -60,7 +57,8 @@ impl SqliteStore {
             })
             .connect_with(options)
             .await?;
-        let store = Self { pool, lock };
+        let lock = tokio::sync::Mutex::new(Some(lock));
+        let store = Self { folder: folder.to_owned(), connections, lock };
         store.keep_old(folder).await?;
         store.migrate().await?;
         // The names of a new file must last as well.
@@ -71,16 +69,44 @@ impl SqliteStore {
 
     /// Ends it, whoever still holds it: later calls fail, the folder is free.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
-        if let Err(error) = self.lock.unlock() {
-            tracing::warn!(%error, "the store's lock");
+        self.connections.close().await;
+        drop(self.lock.lock().await.take());
+    }
+
+    /// The connections, while the folder can be written.
+    ///
+    /// A file system that an error made read-only comes back by an unmount and a mount alone, and
+    /// open files forbid both. So nothing stays open once it is met: calls are refused, each looks
+    /// again, and the first that finds the folder mended opens everything anew. Only what is there
+    /// is opened: between unmount and mount an empty folder is no new store.
+    async fn pool(&self) -> Result<&SqlitePool, StoreError> {
+        let mut held = self.lock.lock().await;
+        let usable = match held.take() {
+            Some(lock) => Ok(lock),
+            None => lock(&self.folder, File::options().write(true)),
+        };
+        let usable = usable.and_then(|lock| match lock.set_len(0) {
+            // It is empty and stays so, but a file system that takes no change says so here.
+            Ok(()) => Ok(lock),
+            Err(source) => Err(StoreError::Folder { path: self.folder.clone(), source }),
+        });
+        match usable {
+            Ok(lock) => *held = Some(lock),
+            Err(error) => {
+                if let Some(connection) = self.connections.try_acquire() {
+                    // It may fail to tidy up on such a disk; it is closed all the same.
+                    let _ = connection.close().await;
+                }
+                return Err(error);
+            }
         }
+        Ok(&self.connections)
     }
 
     /// Before an older file is brought forward, it is copied beside itself.
     async fn keep_old(&self, folder: &Path) -> Result<(), StoreError> {
         let found: i64 =
-            sqlx::query("PRAGMA user_version").fetch_one(&self.pool).await?.try_get(0)?;
+            sqlx::query("PRAGMA user_version").fetch_one(&self.connections).await?.try_get(0)?;
         let kept = folder.join(format!("control.sqlite.v{found}"));
         if found == 0 || found >= STEPS.len() as i64 || kept.exists() {
             return Ok(());
@@ -91,7 +117,7 @@ impl SqliteStore {
         if half.exists() {
             fs::remove_file(&half).map_err(fault)?;
         }
-        sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(&self.pool).await?;
+        sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(&self.connections).await?;
         File::open(&half).and_then(|f| f.sync_all()).map_err(fault)?;
         fs::rename(&half, &kept).map_err(fault)
     }
@@ -114,7 +140,18 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.pool().await?.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+/// The folder's lock, ours alone.
+fn lock(folder: &Path, how: &fs::OpenOptions) -> Result<File, StoreError> {
+    let fault = |source| StoreError::Folder { path: folder.to_owned(), source };
+    let lock = how.open(folder.join("lock")).map_err(fault)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(fault(source)),
     }
 }
 
@@ -207,7 +244,7 @@ impl SqliteStore {
     }
 
     async fn one(&self, sql: &'static str, id: &str) -> Result<Option<Cluster>, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool().await?.begin().await?;
         let rows = sqlx::query(sql).bind(id).fetch_all(&mut *tx).await?;
         Ok(whole(&mut tx, rows).await?.pop())
     }

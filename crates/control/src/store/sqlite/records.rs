@@ -14,7 +14,7 @@ impl Store for SqliteStore {
             .bind(&new.name)
             .bind(&token[..])
             .bind(new.created_ms)
-            .execute(&self.pool)
+            .execute(self.pool().await?)
             .await?;
             Ok(done.rows_affected() == 1)
         })
@@ -23,7 +23,7 @@ impl Store for SqliteStore {
     fn organizations(&self) -> Answer<'_, Vec<Organization>> {
         Box::pin(async move {
             let rows = sqlx::query("SELECT * FROM organizations ORDER BY id")
-                .fetch_all(&self.pool)
+                .fetch_all(self.pool().await?)
                 .await?;
             rows.iter().map(organization).collect()
         })
@@ -33,7 +33,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let row = sqlx::query("SELECT * FROM organizations WHERE token_sha256 = ?")
                 .bind(&token[..])
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.pool().await?)
                 .await?;
             row.as_ref().map(organization).transpose()
         })
@@ -92,7 +92,7 @@ impl Store for SqliteStore {
 
     fn clusters<'a>(&'a self, which: Select<'a>) -> Answer<'a, Vec<Cluster>> {
         Box::pin(async move {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.pool().await?.begin().await?;
             let query = match which {
                 Select::Organization(id) => {
                     sqlx::query("SELECT * FROM clusters WHERE organization = ? ORDER BY id")
@@ -220,7 +220,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let row = sqlx::query("SELECT * FROM preflights WHERE id = ?")
                 .bind(id.as_str())
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.pool().await?)
                 .await?;
             row.as_ref().map(preflight).transpose()
         })
@@ -230,7 +230,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let rows = sqlx::query("SELECT * FROM preflights WHERE cluster = ? ORDER BY id")
                 .bind(cluster.as_str())
-                .fetch_all(&self.pool)
+                .fetch_all(self.pool().await?)
                 .await?;
             rows.iter().map(preflight).collect()
         })
@@ -243,7 +243,7 @@ impl Store for SqliteStore {
                  WHERE c.region = ? AND p.report IS NULL ORDER BY p.id",
             )
             .bind(region.as_str())
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool().await?)
             .await?;
             rows.iter().map(preflight).collect()
         })
@@ -282,7 +282,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let row = sqlx::query("SELECT generation FROM regions WHERE region = ?")
                 .bind(region.as_str())
-                .fetch_optional(&self.pool)
+                .fetch_optional(self.pool().await?)
                 .await?;
             let Some(row) = row else { return Ok(0) };
             u64::try_from(row.try_get::<i64, _>(0)?).map_err(|e| damaged("regions", e))
