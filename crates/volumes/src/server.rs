@@ -17,8 +17,8 @@ use rustix::event::{EventfdFlags, epoll};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,8 @@ pub const READERS: usize = 4;
 /// A write that the disk under the image does not take (full, read-only, failing) waits and is
 /// tried again this often: no error reaches the workload, and it goes on when there is room.
 const DISK_AGAIN: Duration = Duration::from_millis(200);
+/// A disk that answers EIO is asked this often whether it still flushes.
+const FLUSH_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a volume cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +115,10 @@ struct Shared {
     counters: Counters,
     /// Errno of the last write if the disk did not take it, else 0.
     disk: AtomicI32,
+    /// Errno that tells that the image is lost to this server, else 0.
+    lost: AtomicI32,
+    /// When a failing disk was last asked for a flush.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// One served volume. Dropping it stops it; the mount stays and its requests wait in the kernel
@@ -159,6 +165,8 @@ impl VolumeServer {
             parked: ParkedQueue::new(usize::from(MAX_BACKGROUND)),
             counters: Counters::default(),
             disk: AtomicI32::new(0),
+            lost: AtomicI32::new(0),
+            asked: Mutex::default(),
         });
         // Everything that may fail comes first: no reader starts before the RESEND.
         let mut parts = Vec::new();
@@ -218,6 +226,20 @@ impl VolumeServer {
     /// Why writes wait for the disk under the image; `None` while it takes them.
     pub fn disk_fault(&self) -> Option<std::io::Error> {
         match self.shared.disk.load(Ordering::SeqCst) {
+            0 => None,
+            errno => Some(std::io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Why the image is lost to this server, as a disk is to a machine whose power went: what was
+    /// written since the last flush may be gone, so it must not be served on. What was flushed is
+    /// there for whoever attaches the volume anew.
+    ///
+    /// That is so when a flush failed, for no later one can vouch for what it was to make durable;
+    /// and when the file system below became read-only under the open image: it was made so by an
+    /// error, and comes back by an unmount and a mount alone, which this open file forbids.
+    pub fn lost(&self) -> Option<std::io::Error> {
+        match self.shared.lost.load(Ordering::SeqCst) {
             0 => None,
             errno => Some(std::io::Error::from_raw_os_error(errno)),
         }
@@ -362,6 +384,9 @@ impl Shared {
             Op::Flush | Op::Fsync => {
                 count(&self.counters.flushes, 1);
                 let flushed = self.engine.flush();
+                if let Err(error) = flushed {
+                    self.lose(error);
+                }
                 self.reply(unique, flushed.map(|()| &[][..]));
             }
             Op::GetAttr | Op::SetAttr { size: None } => {
@@ -407,6 +432,11 @@ impl Shared {
     fn disk_said(&self, taken: Result<(), Errno>) {
         let now = taken.map_or_else(Errno::raw_os_error, |()| 0);
         let before = self.disk.swap(now, Ordering::SeqCst);
+        match taken {
+            Err(Errno::ROFS) => self.lose(Errno::ROFS),
+            Err(Errno::IO) => self.ask_flush(),
+            _ => {}
+        }
         let image = self.engine.image.path().display();
         match taken {
             Err(error) if before != now => {
@@ -414,6 +444,29 @@ impl Shared {
             }
             Ok(()) if before != 0 => tracing::info!(%image, "the disk takes writes again"),
             _ => {}
+        }
+    }
+
+    /// Is it some blocks that fail, or all of the file system? The workload's own flush waits for
+    /// its writes, and so would never find out.
+    fn ask_flush(&self) {
+        let now = Instant::now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_some_and(|at| now < at + FLUSH_AGAIN) {
+            return;
+        }
+        *asked = Some(now);
+        drop(asked);
+        if let Err(error) = self.engine.flush() {
+            self.lose(error);
+        }
+    }
+
+    /// Takes note that the image is lost to this server.
+    fn lose(&self, error: Errno) {
+        if self.lost.swap(error.raw_os_error(), Ordering::SeqCst) == 0 {
+            let image = self.engine.image.path().display();
+            tracing::error!(%image, %error, "the image is lost until it is attached anew");
         }
     }
 

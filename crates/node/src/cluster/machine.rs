@@ -4,6 +4,7 @@
 //! stage   Down -> Formatted -> Attached -> Prepared -> Started -> Ready      (each by one step)
 //! fence   Open -> Frozen -> Open          refusal, or half a second before `until`; thaw when live
 //!                 Frozen -> (evict) Down, Open
+//! lost    any stage -> (evict) Down, Open    an image is lost to its server, as by a power cut
 //! ```
 //! A step runs on a thread of its own and ends in [`Event::Done`]; freeze, thaw and evict run at
 //! once, whatever step is under way: its I/O waits at the gate, its processes in the freezer. A
@@ -113,6 +114,9 @@ pub(crate) enum Event {
     EvictDone { good: bool },
     /// The thaw worked, or not.
     ThawDone { good: bool },
+    /// What was written to a volume since its last flush may be gone: to go on would be to serve
+    /// what no crash could have left. Taken off the host, it comes back as after a power cut.
+    Lost,
 }
 
 /// Something to do.
@@ -218,6 +222,12 @@ impl Machine {
             Event::EvictDone { good } => {
                 self.evict_again = (!good).then(|| now.plus(AGAIN));
             }
+            Event::Lost if self.attached() => {
+                let actions = self.evict();
+                self.not_before = now.plus(AGAIN);
+                return actions;
+            }
+            Event::Lost => {}
             Event::ThawDone { good: true } => {
                 self.fence = Fence::Open;
                 // Whatever waited in the freezer is looked at soon, not at once.
@@ -305,8 +315,7 @@ impl Machine {
             return vec![Action::Thaw];
         }
         if evict_at.is_some_and(|at| now >= at) {
-            *self = Self { run: self.run + 1, ..Self::down() };
-            return vec![Action::Evict];
+            return self.evict();
         }
         let refused = matches!(lease.word, LeaseWord::Frozen | LeaseWord::Dead);
         match *held {
@@ -330,6 +339,12 @@ impl Machine {
             return vec![Action::Zeroize];
         }
         Vec::new()
+    }
+
+    /// Whatever step is under way counts for nothing any more.
+    fn evict(&mut self) -> Vec<Action> {
+        *self = Self { run: self.run + 1, ..Self::down() };
+        vec![Action::Evict]
     }
 
     /// Not fenced: the next step of bringing the workload up.

@@ -31,6 +31,8 @@ pub(crate) trait Gates: Send + Sync + 'static {
     fn open(&self) -> Result<(), String>;
     /// Closes every gate and zeroizes.
     fn close(&self);
+    /// Why an image is lost to its server, if one is.
+    fn lost(&self) -> Option<String>;
     /// After an eviction: the servers end.
     fn drop_servers(&self);
 }
@@ -124,7 +126,14 @@ impl Runner {
             if stop {
                 return;
             }
-            for event in events.into_iter().chain([Event::Look]) {
+            let lost = self.gates.lost().map(|why| {
+                tracing::error!(
+                    why,
+                    "an image is lost; the cluster comes back as after a power cut"
+                );
+                Event::Lost
+            });
+            for event in events.into_iter().chain(lost).chain([Event::Look]) {
                 let mut actions = machine.next(self.clock.boot(), &lease, &facts, event);
                 // An action's own end may call for the next one at once.
                 while let Some(follow) = self.act(std::mem::take(&mut actions)) {
@@ -227,14 +236,18 @@ mod tests {
     use super::*;
     use crate::time::SystemClock;
     use keystead_types::{Cause, LeaseWord};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
     /// Host, gates and steps in memory: they write down what was asked, in order.
-    struct Memory(SyncSender<String>);
+    struct Memory {
+        told: SyncSender<String>,
+        lost: AtomicBool,
+    }
 
     impl Memory {
         fn say(&self, what: impl Into<String>) {
-            self.0.send(what.into()).expect("the test listens");
+            self.told.send(what.into()).expect("the test listens");
         }
     }
     impl Host for Memory {
@@ -259,6 +272,9 @@ mod tests {
         fn close(&self) {
             self.say("close");
         }
+        fn lost(&self) -> Option<String> {
+            self.lost.swap(false, Ordering::SeqCst).then(|| "the disk".to_owned())
+        }
         fn drop_servers(&self) {
             self.say("drop");
         }
@@ -282,7 +298,7 @@ mod tests {
     #[test]
     fn up_frozen_thawed_frozen_and_evicted_in_the_order_of_the_design() {
         let (tell, told) = sync_channel(64);
-        let memory = Arc::new(Memory(tell));
+        let memory = Arc::new(Memory { told: tell, lost: AtomicBool::new(false) });
         let clock = Arc::new(SystemClock);
         let live = LeaseView {
             word: LeaseWord::Live,
@@ -302,7 +318,7 @@ mod tests {
         let runner = Runner {
             host: memory.clone(),
             gates: memory.clone(),
-            steps: memory,
+            steps: memory.clone(),
             clock,
             inbox: inbox.clone(),
             report: Box::new(move |s| {
@@ -321,7 +337,9 @@ mod tests {
         inbox.lease(LeaseView { cause: Some(Cause::KeyDeleted), ..refused });
         heard(&told, &["freeze", "close", "evict", "close", "drop"]);
         inbox.lease(live);
-        heard(&told, &["Format", "Attach"]);
+        heard(&told, &["Format", "Attach", "Prepare", "Spawn"]);
+        memory.lost.store(true, Ordering::SeqCst);
+        heard(&told, &["evict", "close", "drop", "Format", "Attach"]);
         inbox.stop();
         thread.join().expect("it ends");
     }

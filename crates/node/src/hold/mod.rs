@@ -201,11 +201,13 @@ fn harden() -> Result<(), HoldError> {
 }
 
 /// A mount namespace of our own, from which nothing reaches the host's, and the folder of disks.
+/// What the host unmounts goes here too: a copy that stayed would keep a file system from being
+/// checked and mounted anew.
 fn own_namespace() -> Result<(), HoldError> {
     std::fs::create_dir_all(DISKS).map_err(system("make the folder of disks"))?;
     spawn::unshare_mounts().map_err(system("unshare mounts"))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(system("make mounts private"))?;
+    let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", follow).map_err(system("make mounts follow the host's"))?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount(c"keystead", DISKS, c"tmpfs", flags, c"mode=755,size=1m")
         .map_err(system("mount the folder of disks"))

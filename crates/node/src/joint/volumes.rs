@@ -8,7 +8,8 @@ use crate::fleet::Desired;
 use crate::host::{FaultKind, HostError};
 use crate::time::SystemClock;
 use keystead_types::{Cause, ClusterId, VolumeId};
-use keystead_volumes::{Image, VolumeServer};
+use keystead_volumes::{Image, ImageError, VolumeServer};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +84,7 @@ impl Volumes {
                 .map_err(|e| self.overtaken(&wanted.cluster, &e))
                 .map_err(|e| format!("{id}: {e}"))?;
             let server = Image::open(&self.image(id))
-                .map_err(|e| e.to_string())
+                .map_err(|e| said(&e))
                 .and_then(|image| {
                     let (clock, gate) = (Arc::new(SystemClock), self.door.gate.clone());
                     VolumeServer::start(fd, image, takeover, clock, gate).map_err(|e| e.to_string())
@@ -209,7 +210,25 @@ impl Volumes {
     }
 }
 
+/// With what to do about a file system that is dead; the steps go on by themselves after it.
+fn said(error: &ImageError) -> String {
+    const DEAD: [Errno; 2] = [Errno::ROFS, Errno::IO];
+    match error {
+        ImageError::Io { source, .. }
+            if Errno::from_io_error(source).is_some_and(|e| DEAD.contains(&e)) =>
+        {
+            format!("{error}; unmount it, check it (fsck) and mount it again: it goes on by itself")
+        }
+        _ => error.to_string(),
+    }
+}
+
 impl Gates for Volumes {
+    fn lost(&self) -> Option<String> {
+        let inner = self.lock();
+        inner.servers.iter().find_map(|(id, server)| Some(format!("{id}: {}", server.lost()?)))
+    }
+
     fn open(&self) -> Result<(), String> {
         let (generation, closes) = {
             let mut inner = self.lock();

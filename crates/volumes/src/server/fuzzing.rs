@@ -93,6 +93,8 @@ impl Rig {
             parked: ParkedQueue::new(usize::from(MAX_BACKGROUND)),
             counters: Counters::default(),
             disk: AtomicI32::new(0),
+            lost: AtomicI32::new(0),
+            asked: Mutex::default(),
         };
         let buffers = Buffers::new().expect("locked memory");
         Self { shared, buffers, requests: memory_file(), answers }
