@@ -1,7 +1,11 @@
 //! The one printer of errors: what, why, fix.
 
 use keystead_control::client::ClientError;
-use std::fmt;
+use std::{fmt, io};
+
+/// An ext4 that met an error is read-only until it is mounted anew, whoever it is that writes.
+const MOUNT_AGAIN: &str = "look in `dmesg` for what made it read-only; then unmount it, check it (fsck) and mount it again.
+A role that `keystead dev` keeps running goes on by itself";
 
 /// An error that knows its repair.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
 /// Prints to stderr.
 pub(crate) fn print(error: &anyhow::Error) {
     eprint!("{}", render(error));
@@ -61,6 +69,9 @@ pub(crate) fn render(error: &anyhow::Error) -> String {
                 text.push_str(&format!("  why: {cause}: {}\n", problem.title));
             }
             fix = fix.or_else(|| problem.fix.clone());
+        }
+        if cause.downcast_ref::<io::Error>().is_some_and(is_read_only) {
+            fix = fix.or_else(|| Some(MOUNT_AGAIN.to_owned()));
         }
         let client = cause.downcast_ref::<ClientError>();
         let word = match client {
