@@ -29,6 +29,8 @@ pub(crate) struct WorldOptions {
     pub(crate) arena: Option<String>,
     /// Where its folder is made.
     pub(crate) folder: Option<PathBuf>,
+    /// Parts of the data folder that lie on another disk, and where there.
+    pub(crate) elsewhere: Vec<(&'static str, PathBuf)>,
 }
 
 /// The machine's kernel tests, one at a time.
@@ -78,6 +80,9 @@ impl World {
         let place = options.folder.clone().unwrap_or_else(std::env::temp_dir);
         let folder = tempfile::Builder::new().prefix("kst-").tempdir_in(place);
         let folder = folder.expect("a temporary folder");
+        for (part, place) in &options.elsewhere {
+            lay_elsewhere(&folder.path().join("data"), part, place);
+        }
         let dev = spawn_dev(folder.path(), &options);
         let mut world = Self {
             folder,
@@ -143,10 +148,15 @@ impl World {
 
     /// An orderly stop, and a start over the same folder.
     pub(crate) fn stop_and_start(&mut self) {
+        self.down();
+        self.start_again();
+    }
+
+    /// An orderly stop, to be followed by [`Self::start_again`].
+    pub(crate) fn down(&mut self) {
         self.end();
         let left = self.left();
         assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
-        self.start_again();
     }
 
     /// A value of the env file.
@@ -325,6 +335,14 @@ impl World {
             thread::sleep(TICK);
         }
     }
+}
+
+/// By a link, as an operator would who gives a part a disk of its own.
+fn lay_elsewhere(data: &Path, part: &str, place: &Path) {
+    let link = data.join(part);
+    fs::create_dir_all(link.parent().expect("below the data folder")).expect("folders");
+    std::os::unix::fs::symlink(place, link).expect("linked");
+    fs::write(data.join("VERSION"), "1\n").expect("ours from the start");
 }
 
 fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
