@@ -1,6 +1,6 @@
 //! One call from bytes to bytes: proved, decoded, run, committed, recorded, answered.
 
-use crate::deletion::Ahead;
+use crate::scheduler::Ahead;
 use crate::ops::{self, Body, Call, Done, Note, Room};
 use crate::principals::Principals;
 use crate::recording::records;

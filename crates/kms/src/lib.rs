@@ -9,10 +9,10 @@
 mod calls;
 mod clock;
 mod config;
-mod deletion;
 mod ops;
 mod principals;
 mod recording;
+mod scheduler;
 mod server;
 mod sessions;
 mod store;
@@ -117,7 +117,7 @@ async fn start_at(config: &KmsConfig, clock: Arc<dyn Clock>) -> Result<Running, 
     let kms = Arc::new(open(config, clock, address).await?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let server = tokio::spawn(server::run(listener, kms.clone(), stopped));
-    let scheduler = tokio::spawn(async move { deletion::run(&kms).await });
+    let scheduler = tokio::spawn(async move { scheduler::run(&kms).await });
     tracing::info!(%address, "kms serves");
     Ok(Running { address, stop, server, scheduler })
 }
@@ -146,7 +146,7 @@ async fn open(
         gatekeeper: who::Gatekeeper::default(),
         hosts,
         ran_before: (store.running_ms().map_err(of_store)?, clock.boot()),
-        ahead: deletion::Ahead::of(config.insecure_scheduler_ahead.clone()),
+        ahead: scheduler::Ahead::of(config.insecure_scheduler_ahead.clone()),
         store,
         trail,
         clock,

@@ -6,7 +6,7 @@ use crate::calls::Kms;
 use crate::store::records::{Key, KeyState, Material};
 use crate::store::state::Change;
 use crate::trail::Query;
-use crate::{KmsConfig, deletion, open};
+use crate::{KmsConfig, open, scheduler};
 use keystead_aws::policy::StoredPolicy;
 use keystead_types::{Boot, Clock, KeyArn};
 use serde_json::json;
@@ -102,7 +102,7 @@ async fn a_deletion_waits_for_the_wall_and_for_the_time_that_servers_ran() {
         drop(writer);
         // The wall clock is put forward: nothing happens.
         clock.wall.store(30 * DAY, Ordering::SeqCst);
-        deletion::look(&kms).await;
+        scheduler::look(&kms).await;
         assert!(there(&kms));
         // Six days of running, noted; then a new server of the same folder.
         clock.ran.store(6 * DAY, Ordering::SeqCst);
@@ -110,15 +110,15 @@ async fn a_deletion_waits_for_the_wall_and_for_the_time_that_servers_ran() {
     }
     clock.ran.store(0, Ordering::SeqCst);
     let kms = kms(folder.path(), &clock).await;
-    deletion::look(&kms).await;
+    scheduler::look(&kms).await;
     assert!(there(&kms));
     clock.ran.store(DAY, Ordering::SeqCst);
     clock.wall.store(6 * DAY, Ordering::SeqCst);
-    deletion::look(&kms).await;
+    scheduler::look(&kms).await;
     assert!(there(&kms), "the wall has not passed the date");
     clock.wall.store(7 * DAY, Ordering::SeqCst);
     let before = kms.store.sequence();
-    deletion::look(&kms).await;
+    scheduler::look(&kms).await;
     assert!(!there(&kms));
     assert_eq!(kms.store.sequence(), before + 1, "watchers hear of it");
     let (records, _) =
@@ -143,13 +143,13 @@ async fn the_scheduler_can_be_put_forward_by_itself() {
         [("nonsense", false), ("-1", false), ("604799999", false), ("604800000", true)]
     {
         private(folder.path(), "ahead", ahead);
-        deletion::look(&kms).await;
+        scheduler::look(&kms).await;
         assert_eq!(!there(), gone, "{ahead}");
     }
     let open = folder.path().join("ahead");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).expect("open");
     std::fs::write(open, (400 * DAY).to_string()).expect("written");
-    deletion::look(&kms).await;
+    scheduler::look(&kms).await;
     assert_eq!(kms.ahead.ms(), 7 * DAY, "a file that others may read is not believed");
 }
 

@@ -4,7 +4,7 @@
 use super::{DAY, Hand, config};
 use crate::calls::{Kms, Request};
 use crate::store::records::KeyState;
-use crate::{deletion, open};
+use crate::{open, scheduler};
 use keystead_aws::ops::{Operation, TABLE, TARGET_PREFIX};
 use keystead_aws::sigv4::Signer;
 use keystead_types::Clock as _;
@@ -303,7 +303,7 @@ impl Bench {
         if life == Life::Gone {
             self.clock.wall.fetch_add(7 * DAY, Ordering::SeqCst);
             self.clock.ran.fetch_add(7 * DAY, Ordering::SeqCst);
-            deletion::look(&self.kms).await;
+            scheduler::look(&self.kms).await;
         }
         let (grant, token) = (text(&granted["GrantId"]), text(&granted["GrantToken"]));
         let subject = Subject { arn, alias, blob, grant, token, other, other_alias, other_blob };
