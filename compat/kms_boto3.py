@@ -4,6 +4,7 @@ wrong one. Fails on the first answer that AWS would not give."""
 import json
 import os
 import sys
+import time
 
 import boto3
 from botocore.config import Config
@@ -11,10 +12,11 @@ from botocore.exceptions import ClientError
 
 ENDPOINT = os.environ["ENDPOINT"]
 REGION = "eu-central-1"
+OTHER_REGION = "eu-west-1"
 CALLED = set()
 
 
-def client(service, who, secret=None, session=None):
+def client(service, who, secret=None, session=None, region=REGION):
     credentials = {
         "aws_access_key_id": os.environ[f"{who}_ID"],
         "aws_secret_access_key": secret or os.environ[f"{who}_SECRET"],
@@ -27,7 +29,7 @@ def client(service, who, secret=None, session=None):
         }
     return boto3.client(
         service,
-        region_name=REGION,
+        region_name=region,
         endpoint_url=ENDPOINT,
         config=Config(retries={"max_attempts": 1}),
         **credentials,
@@ -55,6 +57,70 @@ def check(service, who, operation, session=None, **arguments):
 def refused(code, call):
     got = code_of(call)
     assert got == code, f"expected {code}, got {got}"
+
+
+def rotations_and_regions():
+    """A multi-Region key: its rotations, its replica, and what each of them opens."""
+    kms = client("kms", "OWNER")
+    there = client("kms", "OWNER", region=OTHER_REGION)
+    made = kms.create_key(MultiRegion=True)["KeyMetadata"]
+    key, arn = made["KeyId"], made["Arn"]
+    assert key.startswith("mrk-"), made
+    sealed = [kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext={"n": "0"})]
+    check("kms", "OWNER", "enable_key_rotation", KeyId=key, RotationPeriodInDays=90)
+    status = check("kms", "OWNER", "get_key_rotation_status", KeyId=key)
+    assert status["KeyRotationEnabled"] and status["RotationPeriodInDays"] == 90, status
+    assert (status["NextRotationDate"] - made["CreationDate"]).days == 90, status
+    assert check("kms", "OWNER", "rotate_key_on_demand", KeyId=key)["KeyId"] == key
+    sealed.append(kms.generate_data_key(KeyId=key, NumberOfBytes=7, EncryptionContext={"n": "1"}))
+    assert sealed[0]["KeyMaterialId"] != sealed[1]["KeyMaterialId"]
+
+    replica = check("kms", "OWNER", "replicate_key", KeyId=arn, ReplicaRegion=OTHER_REGION,
+                    Tags=[{"TagKey": "t", "TagValue": ""}])
+    metadata = replica["ReplicaKeyMetadata"]
+    assert metadata["Arn"] == arn.replace(REGION, OTHER_REGION), metadata
+    assert metadata["KeyState"] == "Creating" and not metadata["Enabled"], metadata
+    assert metadata["MultiRegionConfiguration"]["PrimaryKey"]["Region"] == REGION, metadata
+    until(lambda: there.describe_key(KeyId=key)["KeyMetadata"]["Enabled"])
+    refused("AlreadyExistsException", lambda: kms.replicate_key(
+        KeyId=arn, ReplicaRegion=OTHER_REGION))
+    refused("NotFoundException", lambda: there.describe_key(KeyId=arn))
+    refused("UnsupportedOperationException", lambda: there.rotate_key_on_demand(KeyId=key))
+
+    check("kms", "OWNER", "update_primary_region", KeyId=key, PrimaryRegion=OTHER_REGION)
+    for each in (kms, there):
+        until(lambda: each.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled")
+    there.rotate_key_on_demand(KeyId=key)
+    rotations = check("kms", "OWNER", "list_key_rotations", KeyId=key,
+                      IncludeKeyMaterial="ALL_KEY_MATERIAL")["Rotations"]
+    assert [r.get("RotationType") for r in rotations] == [None] + ["ON_DEMAND"] * 2, rotations
+    states = ["NON_CURRENT", "NON_CURRENT", "CURRENT"]
+    assert [r["KeyMaterialState"] for r in rotations] == states, rotations
+    assert there.list_key_rotations(KeyId=key, Limit=1)["Truncated"]
+    for each in (kms, there):
+        for number, data_key in enumerate(sealed):
+            opened = each.decrypt(CiphertextBlob=data_key["CiphertextBlob"],
+                                  EncryptionContext={"n": str(number)})
+            assert opened["Plaintext"] == data_key["Plaintext"], number
+            assert opened["KeyMaterialId"] == data_key["KeyMaterialId"], number
+    there.disable_key_rotation(KeyId=key)
+    assert not kms.get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
+    # The primary key waits for its replica.
+    gone = there.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    assert gone["KeyState"] == "PendingReplicaDeletion" and "DeletionDate" not in gone, gone
+    gone = kms.schedule_key_deletion(KeyId=key, PendingWindowInDays=7)
+    assert gone["KeyState"] == "PendingDeletion" and "DeletionDate" in gone, gone
+    single = kms.create_key()["KeyMetadata"]["KeyId"]
+    check("kms", "OWNER", "disable_key_rotation", KeyId=single)
+    kms.schedule_key_deletion(KeyId=single)
+
+
+def until(holds):
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come about")
 
 
 def main():
@@ -135,6 +201,13 @@ def main():
     assert tags == [{"TagKey": "empty", "TagValue": ""}], tags
     refused("TagException", lambda: kms.tag_resource(
         KeyId=arn, Tags=[{"TagKey": "aws:x", "TagValue": ""}]))
+
+    grant = kms.create_grant(KeyId=arn, GranteePrincipal=role["Arn"],
+                             RetiringPrincipal=role["Arn"], Operations=["Encrypt"])
+    retirable = check("kms", "OPERATOR", "list_retirable_grants", RetiringPrincipal=role["Arn"])
+    assert [g["GrantId"] for g in retirable["Grants"]] == [grant["GrantId"]], retirable
+    kms.revoke_grant(KeyId=arn, GrantId=grant["GrantId"])
+    rotations_and_regions()
 
     hmac = kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]
     assert hmac["MacAlgorithms"] == ["HMAC_SHA_256"] and hmac["KeyState"] == "Enabled", hmac

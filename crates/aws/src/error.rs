@@ -172,6 +172,38 @@ pub fn invalid_state(key_arn: &str, what: &str) -> AwsError {
 pub fn pending_deletion(key_arn: &str) -> AwsError {
     invalid_state(key_arn, "pending deletion")
 }
+/// ReplicateKey, UpdatePrimaryRegion or a rotation of a key that is no primary key.
+pub fn not_primary(key_arn: &str) -> AwsError {
+    unsupported(format!("{key_arn} is not a multi-region primary key."))
+}
+/// ReplicateKey to a Region that has a key of the family.
+pub fn replica_exists(key_arn: &str) -> AwsError {
+    AwsError::client("AlreadyExistsException", format!("Key '{key_arn}' already exists"))
+}
+/// A rotation of a key whose kind does not rotate.
+pub fn does_not_rotate(key_arn: &str, spec: &str) -> AwsError {
+    unsupported(format!("{key_arn} key spec is {spec} which is not valid for this operation."))
+}
+/// The key was rotated on demand as often as a key may be.
+pub fn rotations_used_up(key_arn: &str) -> AwsError {
+    limit_exceeded(format!(
+        "The on-demand rotations limit has been reached for the given keyId. No more on-demand rotations can be performed for this key: {key_arn}"
+    ))
+}
+/// RotateKeyOnDemand shortly before an automatic rotation.
+pub fn rotation_is_due(key_arn: &str) -> AwsError {
+    AwsError::client(
+        "ConflictException",
+        format!("An automatic rotation of {key_arn} is in progress or due within 20 minutes."),
+    )
+}
+/// A principal of a grant that does not exist, or is not the caller's to ask for.
+pub fn invalid_principal(arn: &str) -> AwsError {
+    AwsError::client(
+        "InvalidArnException",
+        format!("ARN does not refer to a valid principal: {arn}"),
+    )
+}
 /// CancelKeyDeletion of a key that does not wait for deletion.
 pub fn not_pending_deletion(key_arn: &str) -> AwsError {
     invalid_state(key_arn, "not pending deletion (or pending replica deletion)")

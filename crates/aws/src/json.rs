@@ -84,6 +84,11 @@ impl Fields {
         self.faults.push(text);
     }
 
+    /// What is wrong so far.
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
     fn missing(&mut self, name: &str) {
         self.note(format!(
             "Value null at '{}' failed to satisfy constraint: Member must not be null",

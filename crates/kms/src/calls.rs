@@ -1,9 +1,10 @@
 //! One call from bytes to bytes: proved, decoded, run, committed, recorded, answered.
 
-use crate::scheduler::Ahead;
 use crate::ops::{self, Body, Call, Done, Note, Room};
 use crate::principals::Principals;
 use crate::recording::records;
+use crate::regions::Regions;
+use crate::scheduler::Ahead;
 use crate::store::{Store, StoreError, Writer};
 use crate::trail::{Record, Trail};
 use crate::watch::Hub;
@@ -25,6 +26,7 @@ const GLOBAL: &str = "us-east-1";
 /// Everything that a call needs.
 pub(crate) struct Kms {
     pub(crate) principals: Principals,
+    pub(crate) regions: Regions,
     pub(crate) root: RootKey,
     pub(crate) store: Store,
     pub(crate) trail: Trail,
@@ -119,7 +121,7 @@ impl Kms {
         before.saturating_add(u64::try_from(ran).unwrap_or(u64::MAX))
     }
 
-    /// The deletion scheduler's own time.
+    /// The scheduler's own time.
     pub(crate) fn scheduler_ms(&self) -> i64 {
         self.clock.wall_ms().saturating_add(self.ahead.ms())
     }
@@ -153,9 +155,9 @@ impl Kms {
             }
         };
         let namespace = service.is_query().then(|| namespace(Some(&claimed)));
-        let result = match claimed.region.parse::<Region>() {
+        let result = match self.region(&service, &claimed) {
             Ok(region) => self.run(request, &http, service, &who, &claimed, &region).await,
-            Err(_) => Err(AuthFault::Region(claimed.region.clone()).json()),
+            Err(fault) => Err(fault.json()),
         };
         match result {
             Ok(Body::Empty) => Answer { status: 200, content_type: JSON, body: Vec::new() },
@@ -308,7 +310,12 @@ impl Kms {
         self.trail.check().map_err(unrecorded)?;
         let done = {
             let state = self.store.state();
-            run(&Room { state: &state, principals: &self.principals, root: &self.root })
+            run(&Room {
+                state: &state,
+                principals: &self.principals,
+                root: &self.root,
+                regions: &self.regions,
+            })
         };
         self.finish(request, call, event, done, writer).await
     }

@@ -3,6 +3,7 @@
 use crate::principals::{Principals, PrincipalsError};
 use keystead_envelope::memory::{ArenaMode, DataKey, parse_swaps};
 use keystead_envelope::root_key::RootKey;
+use keystead_types::Region;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -55,9 +56,13 @@ pub struct KmsConfig {
     /// Further names that clients may call this server by, with the port.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// File with the milliseconds that the deletion scheduler is ahead of the clocks; read every
-    /// second, when it is nobody else's (0600). For `keystead dev` only: a deletion then falls due
-    /// when somebody says so.
+    /// The Regions that this server stands for, as `["eu-central-1", "eu-west-1"]`; a call that is
+    /// signed for another one is refused. Left out, it takes any Region name.
+    #[serde(default)]
+    pub regions: Vec<Region>,
+    /// File with the milliseconds that the scheduler is ahead of the clocks; read every second,
+    /// when it is nobody else's (0600). For `keystead dev` only: deletions and rotations then fall
+    /// due when somebody says so.
     #[serde(default)]
     pub insecure_scheduler_ahead: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ mod config;
 mod ops;
 mod principals;
 mod recording;
+mod regions;
 mod scheduler;
 mod server;
 mod sessions;
@@ -139,8 +140,13 @@ async fn open(
     pay(&store, &trail, owed).await.map_err(of_trail)?;
     let mut hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
     hosts.extend(config.hosts.iter().cloned());
+    let regions = regions::Regions::new(config.regions.clone());
+    for key in store.state().keys.keys().filter(|key| !regions.serve(key.region())) {
+        tracing::warn!(%key, "nobody can use this key: its Region is not among `regions`");
+    }
     Ok(Kms {
         principals,
+        regions,
         root,
         hub: watch::Hub::new(store.sequence()),
         gatekeeper: who::Gatekeeper::default(),

@@ -1,12 +1,15 @@
 //! What a call leaves in the trail: its records, and those of signatures that do not hold.
 
 use crate::calls::{Event, Kms, Request, Service};
-use crate::ops::{Call, Done};
+use crate::ops::{Call, Done, Further, ServiceEvent};
 use crate::trail::Record;
 use keystead_aws::sigv4::{AuthFault, Presented};
-use keystead_aws::trail::{CallRecord, Identity};
-use serde_json::Value;
+use keystead_aws::trail::{CallRecord, Identity, Resource};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
+
+const KMS: &str = "kms.amazonaws.com";
+const INTERNAL: &str = "AWS Internal";
 
 impl Kms {
     /// A signature that does not hold, claimed with the access key of a known user.
@@ -46,6 +49,8 @@ impl Kms {
             resources: Vec::new(),
             recipient_account: user.caller.account.clone(),
             dry_run: false,
+            invoked_by: None,
+            service_details: None,
         };
         // Refused either way; a full queue must not hold the refusal up.
         let _ = self.trail.record_soon(vec![record.to_json()]);
@@ -106,19 +111,81 @@ pub(crate) fn records(
             },
             recipient_account: account.to_owned(),
             dry_run: done.note.dry_run,
+            invoked_by: None,
+            service_details: None,
         };
-        (event_id, record.to_json())
+        (event_id, record)
     };
     let known = Identity::Known {
         caller: caller.clone(),
         access_key_id: call.who.access_key_id.clone(),
         session_created_ms: call.who.issued_ms,
     };
-    let mut all = vec![one(&caller.account, known)];
+    let own = one(&caller.account, known);
+    let mut all = Vec::new();
+    if error.is_none() {
+        all.extend(done.note.further.iter().map(|more| further(more, &own.1)));
+    }
+    all.insert(0, (own.0, own.1.to_json()));
     for account in accounts {
         let from_outside =
             Identity::Account { account: caller.account.clone(), principal_id: caller.user_id() };
-        all.push(one(account, from_outside));
+        let (id, record) = one(account, from_outside);
+        all.push((id, record.to_json()));
     }
     all
+}
+
+/// A further record of a call, beside the call's own.
+fn further(more: &Further, own: &CallRecord) -> (String, Record) {
+    match more {
+        Further::Event(event) => service_record(event, own.time_ms),
+        Further::Elsewhere { name, key, parameters, response } => {
+            let event_id = uuid::Uuid::new_v4().to_string();
+            let record = CallRecord {
+                event_name: (*name).to_owned(),
+                region: key.region().to_string(),
+                source_ip: KMS.to_owned(),
+                user_agent: KMS.to_owned(),
+                request_parameters: parameters.clone(),
+                response_elements: response.clone(),
+                event_id: event_id.clone(),
+                shared_event_id: None,
+                resources: vec![Resource::key(key.account().as_str(), &key.to_string())],
+                invoked_by: Some(KMS),
+                ..own.clone()
+            };
+            (event_id, record.to_json())
+        }
+    }
+}
+
+/// The record of what KMS did by itself: its event id, and the record.
+pub(crate) fn service_record(event: &ServiceEvent, now_ms: i64) -> (String, Record) {
+    let account = event.key.account().to_string();
+    let event_id = uuid::Uuid::new_v4().to_string();
+    let record = CallRecord {
+        time_ms: now_ms,
+        event_source: KMS,
+        event_name: event.name.to_owned(),
+        region: event.key.region().to_string(),
+        source_ip: INTERNAL.to_owned(),
+        user_agent: INTERNAL.to_owned(),
+        host: String::new(),
+        identity: Identity::Service { account: account.clone() },
+        request_parameters: Value::Null,
+        response_elements: json!({ "keyId": event.key }),
+        additional: None,
+        error: None,
+        request_id: uuid::Uuid::new_v4().to_string(),
+        event_id: event_id.clone(),
+        shared_event_id: None,
+        read_only: false,
+        resources: vec![Resource::key(&account, &event.key.to_string())],
+        recipient_account: account,
+        dry_run: false,
+        invoked_by: None,
+        service_details: event.details.clone(),
+    };
+    (event_id, record.to_json())
 }

@@ -1,5 +1,7 @@
 //! What needs a clock in the hand, or a server that dies between two steps.
 
+mod bench;
+mod rotations;
 mod states;
 
 use crate::calls::Kms;
@@ -52,6 +54,7 @@ fn config(folder: &Path) -> KmsConfig {
         ),
         insecure_plain_root_key: private("root-key", &"5a".repeat(32)),
         hosts: vec![],
+        regions: vec![],
         arena: crate::Arena::Mlock,
         insecure_swap: false,
         insecure_scheduler_ahead: Some(folder.join("ahead")),
@@ -82,7 +85,10 @@ fn key(state: KeyState) -> Key {
         created_ms: 0,
         state,
         policy: StoredPolicy { text: text.to_owned(), ids: Default::default() },
-        material: Material { id: "00".repeat(32), sealed: String::new() },
+        material: Material { id: "00".repeat(32), sealed: String::new(), rotated: None },
+        older: vec![],
+        schedule: None,
+        multi_region: None,
         tags: vec![],
     }
 }
@@ -196,8 +202,8 @@ async fn a_folder_of_another_version_and_a_root_key_for_everybody_are_refused() 
     let error = open(&again, clock.clone(), at).await.err().expect("refused");
     assert!(error.to_string().contains("chmod 600"), "{error}");
     let again = config(folder.path());
-    std::fs::write(folder.path().join("kms/VERSION"), "2\n").expect("written");
+    std::fs::write(folder.path().join("kms/VERSION"), "3\n").expect("written");
     let error = open(&again, clock, at).await.err().expect("refused");
     let why = std::error::Error::source(&error).expect("a source").to_string();
-    assert!(error.to_string().contains("/kms") && why.contains("VERSION is 2"), "{error}: {why}");
+    assert!(error.to_string().contains("/kms") && why.contains("VERSION is 3"), "{error}: {why}");
 }

@@ -161,6 +161,11 @@ pub fn is_key_id(id: &str) -> bool {
     }
 }
 
+/// True for the id of a multi-Region key: `mrk-` and 32 hexadecimal digits.
+pub fn is_multi_region_id(id: &str) -> bool {
+    id.starts_with("mrk-") && is_key_id(id)
+}
+
 /// `arn:aws:kms:<region>:<account>:key/<key id>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

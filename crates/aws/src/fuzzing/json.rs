@@ -99,6 +99,20 @@ fn within_bounds(request: &KmsRequest) {
             assert!(r.constraints.each().all(|(_, pairs)| pairs.len() <= 8));
             assert!(r.operations.iter().all(|o| o.bytes().all(|b| b.is_ascii_alphabetic())));
         }
+        R::EnableKeyRotation(r) => assert!((90..=2560).contains(&r.period_days)),
+        R::ListKeyRotations(r) => assert!((1..=1000).contains(&r.limit)),
+        R::ListRetirableGrants(r) => {
+            assert!((1..=256).contains(&r.retiring_principal.chars().count()));
+            assert!((1..=100).contains(&r.limit));
+        }
+        R::ReplicateKey(r) => {
+            key(&r.key_id);
+            assert!(r.tags.len() <= 50 && r.replica_region.as_str().contains('-'));
+        }
+        R::UpdatePrimaryRegion(r) => {
+            key(&r.key_id);
+            assert!(r.primary_region.as_str().contains('-'));
+        }
         R::CreateKey(r) => assert!(r.tags.len() <= 50 && r.description.chars().count() <= 8192),
         R::RetireGrant(r) => assert!(r.grant_token.is_some() || r.grant_id.is_some()),
         _ => {}

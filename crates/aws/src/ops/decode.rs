@@ -7,7 +7,10 @@ use super::requests::{
     UntagResource, UpdateKeyDescription,
 };
 use super::tags::{check_tags, read_tags};
-use super::{GRANT_OPERATIONS, Operation};
+use super::{
+    EnableKeyRotation, GRANT_OPERATIONS, ListKeyRotations, ListRetirableGrants, Operation,
+    ReplicateKey, UpdatePrimaryRegion,
+};
 use crate::json::{Fields, fault};
 use crate::policy::GrantConstraints;
 use crate::{AwsError, error};
@@ -80,6 +83,20 @@ impl KmsRequest {
                 dry_run: f.flag("DryRun")?,
             }),
             Operation::RetireGrant => Self::RetireGrant(RetireGrant::read(&mut f)?),
+            Operation::ListRetirableGrants => {
+                Self::ListRetirableGrants(ListRetirableGrants::read(&mut f)?)
+            }
+            Operation::EnableKeyRotation => {
+                Self::EnableKeyRotation(EnableKeyRotation::read(&mut f)?)
+            }
+            Operation::DisableKeyRotation => Self::DisableKeyRotation(KeyOnly::read(&mut f)?),
+            Operation::GetKeyRotationStatus => Self::GetKeyRotationStatus(KeyOnly::read(&mut f)?),
+            Operation::RotateKeyOnDemand => Self::RotateKeyOnDemand(KeyOnly::read(&mut f)?),
+            Operation::ListKeyRotations => Self::ListKeyRotations(ListKeyRotations::read(&mut f)?),
+            Operation::ReplicateKey => Self::ReplicateKey(ReplicateKey::read(&mut f)?),
+            Operation::UpdatePrimaryRegion => {
+                Self::UpdatePrimaryRegion(UpdatePrimaryRegion::read(&mut f)?)
+            }
         };
         f.finish()?;
         request.check()?;
@@ -97,6 +114,7 @@ impl KmsRequest {
             Self::CreateAlias(r) | Self::UpdateAlias(r) => check_alias(&r.alias_name),
             Self::DeleteAlias(r) => check_alias(&r.alias_name),
             Self::CreateKey(r) => r.check(),
+            Self::ReplicateKey(r) => r.check(),
             Self::TagResource(r) => check_tags(&r.tags),
             Self::GenerateRandom(r) if r.number_of_bytes == 0 => {
                 Err(error::validation("NumberOfBytes is required."))
@@ -117,12 +135,12 @@ impl KmsRequest {
     }
 }
 
-fn limit(f: &mut Fields, max: i64, default: usize) -> Result<usize, AwsError> {
+pub(super) fn limit(f: &mut Fields, max: i64, default: usize) -> Result<usize, AwsError> {
     let given = f.number("Limit", 1, max)?;
     Ok(given.and_then(|n| usize::try_from(n).ok()).unwrap_or(default))
 }
 
-fn marker(f: &mut Fields) -> Result<Option<String>, AwsError> {
+pub(super) fn marker(f: &mut Fields) -> Result<Option<String>, AwsError> {
     f.text("Marker", 1, 1024)
 }
 
@@ -130,7 +148,7 @@ fn tokens(f: &mut Fields) -> Result<Vec<String>, AwsError> {
     Ok(f.texts("GrantTokens", 10)?.unwrap_or_default())
 }
 
-fn policy(f: &mut Fields, text: Option<String>) -> Option<String> {
+pub(super) fn policy(f: &mut Fields, text: Option<String>) -> Option<String> {
     let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}');
     if let Some(given) = text.as_deref().filter(|t| !t.chars().all(fits)) {
         let rule = format!("Member must satisfy regular expression pattern: {POLICY_PATTERN}");

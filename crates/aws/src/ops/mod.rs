@@ -2,12 +2,17 @@
 
 mod decode;
 mod key_ref;
+mod multi_region;
 mod requests;
 mod tags;
 #[cfg(test)]
 mod tests;
 
 pub use key_ref::KeyRef;
+pub use multi_region::{
+    DEFAULT_ROTATION_DAYS, EnableKeyRotation, ListKeyRotations, ListRetirableGrants, ReplicateKey,
+    UpdatePrimaryRegion,
+};
 pub use requests::{
     AliasAndTarget, CreateGrant, CreateKey, Decrypt, DeleteAlias, Encrypt, GenerateDataKey,
     GenerateRandom, KeyOnly, KmsRequest, ListAliases, ListGrants, ListKeys, ListOfKey,
@@ -65,25 +70,17 @@ pub const NOT_SERVED: &[&str] = &[
     "DeleteImportedKeyMaterial",
     "DeriveSharedSecret",
     "DescribeCustomKeyStores",
-    "DisableKeyRotation",
     "DisconnectCustomKeyStore",
-    "EnableKeyRotation",
     "Encapsulate",
     "GenerateDataKeyPair",
     "GenerateDataKeyPairWithoutPlaintext",
     "GenerateMac",
     "GetKeyLastUsage",
-    "GetKeyRotationStatus",
     "GetParametersForImport",
     "GetPublicKey",
     "ImportKeyMaterial",
-    "ListKeyRotations",
-    "ListRetirableGrants",
-    "ReplicateKey",
-    "RotateKeyOnDemand",
     "Sign",
     "UpdateCustomKeyStore",
-    "UpdatePrimaryRegion",
     "Verify",
     "VerifyMac",
 ];
@@ -167,6 +164,14 @@ operations! {
     ListGrants                       true   true   false  false  false ["kms:ListGrants"],
     RevokeGrant                      true   false  false  false  false ["kms:RevokeGrant"],
     RetireGrant                      true   false  false  false  false ["kms:RetireGrant"],
+    ListRetirableGrants              false  true   true   false  false ["kms:ListRetirableGrants"],
+    EnableKeyRotation                false  false  false  false  false ["kms:EnableKeyRotation"],
+    DisableKeyRotation               false  false  false  false  false ["kms:DisableKeyRotation"],
+    GetKeyRotationStatus             true   true   false  false  false ["kms:GetKeyRotationStatus"],
+    RotateKeyOnDemand                false  false  false  false  false ["kms:RotateKeyOnDemand"],
+    ListKeyRotations                 false  true   false  false  false ["kms:ListKeyRotations"],
+    ReplicateKey                     false  false  false  false  false ["kms:ReplicateKey"],
+    UpdatePrimaryRegion              false  false  false  false  false ["kms:UpdatePrimaryRegion"],
 }
 
 impl Operation {

@@ -1,5 +1,8 @@
 //! Typed requests; `decode.rs` reads them.
 
+use super::{
+    EnableKeyRotation, ListKeyRotations, ListRetirableGrants, ReplicateKey, UpdatePrimaryRegion,
+};
 use crate::policy::GrantConstraints;
 use std::collections::BTreeMap;
 
@@ -34,7 +37,7 @@ pub struct CreateKey {
 }
 
 /// Operations that take a key and nothing that matters here: DescribeKey, EnableKey, DisableKey,
-/// CancelKeyDeletion, GetKeyPolicy.
+/// CancelKeyDeletion, GetKeyPolicy, DisableKeyRotation, GetKeyRotationStatus, RotateKeyOnDemand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyOnly {
     /// The key, as sent.
@@ -314,4 +317,12 @@ pub enum KmsRequest {
     ListGrants(ListGrants),
     RevokeGrant(RevokeGrant),
     RetireGrant(RetireGrant),
+    ListRetirableGrants(ListRetirableGrants),
+    EnableKeyRotation(EnableKeyRotation),
+    DisableKeyRotation(KeyOnly),
+    GetKeyRotationStatus(KeyOnly),
+    RotateKeyOnDemand(KeyOnly),
+    ListKeyRotations(ListKeyRotations),
+    ReplicateKey(ReplicateKey),
+    UpdatePrimaryRegion(UpdatePrimaryRegion),
 }

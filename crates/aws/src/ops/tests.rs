@@ -19,7 +19,7 @@ fn text(op: Operation, body: &str) -> String {
 
 #[test]
 fn the_table_is_in_order_and_complete() {
-    assert_eq!(TABLE.len(), 28);
+    assert_eq!(TABLE.len(), 36);
     for (i, row) in TABLE.iter().enumerate() {
         assert_eq!(row.op as usize, i);
         assert_eq!(Operation::of_target(&format!("TrentService.{}", row.name)), Some(row.op));
@@ -42,6 +42,7 @@ fn the_table_is_in_order_and_complete() {
             "ListGrants",
             "RevokeGrant",
             "RetireGrant",
+            "GetKeyRotationStatus",
         ]
     );
     assert_eq!(Operation::ReEncrypt.info().actions, ["kms:ReEncryptFrom", "kms:ReEncryptTo"]);
@@ -190,6 +191,49 @@ fn tags_random_bytes_and_usages_have_their_own_texts() {
     assert!(
         text(O::CreateKey, r#"{"KeySpec":"HMAC_256"}"#).starts_with("You must specify a KeyUsage")
     );
+}
+
+#[test]
+fn rotations_and_regions_keep_to_their_bounds() {
+    use Operation as O;
+    let decode = |op, body: &str| KmsRequest::decode(op, body.as_bytes());
+    for (days, taken) in [("89", false), ("90", true), ("2560", true), ("2561", false)] {
+        let body = format!(r#"{{"KeyId":"k","RotationPeriodInDays":{days}}}"#);
+        assert_eq!(decode(O::EnableKeyRotation, &body).is_ok(), taken, "{days}");
+    }
+    let told = text(O::EnableKeyRotation, r#"{"KeyId":"k","RotationPeriodInDays":1}"#);
+    assert!(told.contains("Value '1' at 'rotationPeriodInDays' failed"), "{told}");
+    let Ok(KmsRequest::EnableKeyRotation(r)) = decode(O::EnableKeyRotation, r#"{"KeyId":"k"}"#)
+    else {
+        panic!("EnableKeyRotation")
+    };
+    assert_eq!(r.period_days, 365);
+    for (region, taken) in [
+        ("eu-west-1", true),
+        ("us-gov-west-1", true),
+        ("eu-west", false),
+        ("west-1", false),
+        ("eu-west-1-a", false),
+        ("EU-west-1", false),
+        ("eu--1", false),
+        ("nowhere", false),
+    ] {
+        for (op, member) in
+            [(O::ReplicateKey, "ReplicaRegion"), (O::UpdatePrimaryRegion, "PrimaryRegion")]
+        {
+            let body = format!(r#"{{"KeyId":"k","{member}":"{region}"}}"#);
+            assert_eq!(decode(op, &body).is_ok(), taken, "{op:?} {region}");
+        }
+    }
+    let told = text(O::ReplicateKey, r#"{"ReplicaRegion":"nowhere"}"#);
+    assert!(told.starts_with("2 validation errors detected: Value null at 'keyId'"), "{told}");
+    assert!(told.contains("Value 'nowhere' at 'replicaRegion' failed"), "{told}");
+    assert!(text(O::UpdatePrimaryRegion, r#"{"KeyId":"k"}"#).contains("'primaryRegion'"));
+    let told = text(O::ListKeyRotations, r#"{"KeyId":"k","IncludeKeyMaterial":"SOME"}"#);
+    assert!(told.contains("[ALL_KEY_MATERIAL, ROTATIONS_ONLY]"), "{told}");
+    assert!(text(O::ListRetirableGrants, "{}").contains("'retiringPrincipal'"));
+    let service = r#"{"RetiringServicePrincipal":"s3.amazonaws.com"}"#;
+    assert_eq!(refused(O::ListRetirableGrants, service).code, "UnsupportedOperationException");
 }
 
 proptest! {

@@ -71,7 +71,10 @@ pub fn kms_parameters(request: &KmsRequest) -> Value {
         KmsRequest::DescribeKey(r)
         | KmsRequest::EnableKey(r)
         | KmsRequest::DisableKey(r)
-        | KmsRequest::CancelKeyDeletion(r) => show().put("keyId", r.key_id.as_str()),
+        | KmsRequest::CancelKeyDeletion(r)
+        | KmsRequest::DisableKeyRotation(r)
+        | KmsRequest::GetKeyRotationStatus(r)
+        | KmsRequest::RotateKeyOnDemand(r) => show().put("keyId", r.key_id.as_str()),
         KmsRequest::GetKeyPolicy(r) => {
             show().put("keyId", r.key_id.as_str()).put("policyName", r.policy_name.as_str())
         }
@@ -152,6 +155,28 @@ pub fn kms_parameters(request: &KmsRequest) -> Value {
             .put("keyId", r.key_id.as_str())
             .put("grantId", r.grant_id.as_str())
             .flag("dryRun", r.dry_run),
+        KmsRequest::ListRetirableGrants(r) => show()
+            .put("retiringPrincipal", r.retiring_principal.as_str())
+            .put("limit", r.limit)
+            .maybe("marker", text(&r.marker)),
+        KmsRequest::EnableKeyRotation(r) => {
+            show().put("keyId", r.key_id.as_str()).put("rotationPeriodInDays", r.period_days)
+        }
+        KmsRequest::ListKeyRotations(r) => show()
+            .put("keyId", r.key_id.as_str())
+            .maybe("includeKeyMaterial", r.all_material.then_some("ALL_KEY_MATERIAL"))
+            .put("limit", r.limit)
+            .maybe("marker", text(&r.marker)),
+        KmsRequest::ReplicateKey(r) => show()
+            .put("keyId", r.key_id.as_str())
+            .put("replicaRegion", r.replica_region.as_str())
+            .maybe("policy", text(&r.policy))
+            .put("description", r.description.as_str())
+            .maybe("tags", (!r.tags.is_empty()).then(|| tags(&r.tags)))
+            .put("bypassPolicyLockoutSafetyCheck", r.bypass_lockout_check),
+        KmsRequest::UpdatePrimaryRegion(r) => {
+            show().put("keyId", r.key_id.as_str()).put("primaryRegion", r.primary_region.as_str())
+        }
         // The grant's id goes into additionalEventData.
         KmsRequest::RetireGrant(_) => show(),
     }

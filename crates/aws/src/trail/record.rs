@@ -106,7 +106,14 @@ pub struct CallRecord {
     pub recipient_account: String,
     /// DryRun was set.
     pub dry_run: bool,
+    /// A service that made the call for the caller, as KMS does in another Region.
+    pub invoked_by: Option<&'static str>,
+    /// `serviceEventDetails` of what KMS did by itself.
+    pub service_details: Option<Value>,
 }
+
+/// What KMS does by itself and CloudTrail shows as a call.
+const SHOWN_AS_CALL: &str = "SynchronizeMultiRegionKey";
 
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(SHORT)]
@@ -192,7 +199,11 @@ impl CallRecord {
         let mut r = Map::new();
         let mut put = |name: &str, value: Value| r.insert(name.to_owned(), value);
         put("eventVersion", "1.11".into());
-        put("userIdentity", self.identity.to_json());
+        let mut identity = self.identity.to_json();
+        if let Some(service) = self.invoked_by {
+            identity["invokedBy"] = service.into();
+        }
+        put("userIdentity", identity);
         put("eventTime", iso_seconds(self.time_ms).into());
         put("eventSource", self.event_source.into());
         put("eventName", self.event_name.as_str().into());
@@ -225,11 +236,15 @@ impl CallRecord {
         if !resources.is_empty() {
             put("resources", resources.into());
         }
-        put("eventType", if service { "AwsServiceEvent" } else { "AwsApiCall" }.into());
+        let event = service && self.event_name != SHOWN_AS_CALL;
+        put("eventType", if event { "AwsServiceEvent" } else { "AwsApiCall" }.into());
         put("managementEvent", true.into());
         put("recipientAccountId", self.recipient_account.as_str().into());
         if let Some(shared) = &self.shared_event_id {
             put("sharedEventID", shared.as_str().into());
+        }
+        if let Some(details) = &self.service_details {
+            put("serviceEventDetails", details.clone());
         }
         put("eventCategory", "Management".into());
         if !service {

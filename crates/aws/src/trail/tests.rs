@@ -214,6 +214,8 @@ fn call(error: Option<crate::AwsError>) -> CallRecord {
         resources: vec![Resource::key("111122223333", "arn:key")],
         recipient_account: "444455556666".into(),
         dry_run: false,
+        invoked_by: None,
+        service_details: None,
     }
 }
 
@@ -245,6 +247,16 @@ fn records_have_cloudtrails_shape() {
     assert_eq!(dry["additionalEventData"]["dryRun"], true);
     let own = CallRecord { identity: Identity::Service { account: "1".into() }, ..call(None) };
     assert_eq!(own.to_json()["eventType"], "AwsServiceEvent");
+    let shown =
+        CallRecord { event_name: "SynchronizeMultiRegionKey".into(), ..own.clone() }.to_json();
+    assert_eq!(shown["eventType"], "AwsApiCall");
+    assert_eq!(shown["userIdentity"]["invokedBy"], "AWS Internal");
+    let elsewhere = CallRecord { invoked_by: Some("kms.amazonaws.com"), ..call(None) }.to_json();
+    assert_eq!(elsewhere["userIdentity"]["invokedBy"], "kms.amazonaws.com");
+    assert_eq!(elsewhere["userIdentity"]["principalId"], "AROAX:node");
+    let details = json!({"rotationType": "ON_DEMAND"});
+    let rotated = CallRecord { service_details: Some(details.clone()), ..own };
+    assert_eq!(rotated.to_json()["serviceEventDetails"], details);
 }
 
 #[test]

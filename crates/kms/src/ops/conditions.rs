@@ -10,6 +10,11 @@
 //! | `aws:ResourceAccount` | calls with a resource: key, alias, role |
 //! | `kms:CallerAccount` | every call of KMS |
 //! | `kms:KeySpec KeyUsage KeyOrigin MultiRegion` | CreateKey; every call on a key |
+//! | `kms:MultiRegionKeyType` (PRIMARY, REPLICA) | the same, of multi-Region keys |
+//! | `kms:ReplicaRegion` | ReplicateKey |
+//! | `kms:PrimaryRegion` | UpdatePrimaryRegion, asked of both keys |
+//! | `kms:RotationPeriodInDays` | EnableKeyRotation, also when it was not sent |
+//! | `iam:AWSServiceName` | CreateKey of a multi-Region key, asked for iam:CreateServiceLinkedRole |
 //! | `aws:ResourceTag/<k>` | every call on a key that has this tag |
 //! | `kms:ResourceAliases` (several values) | every call on a key that has aliases; identity and session policies only |
 //! | `kms:RequestAlias` | crypto calls and DescribeKey that named the key by an alias |
@@ -29,7 +34,7 @@
 //! as they are from a direct call to AWS.
 
 use super::Call;
-use crate::store::records::KeySpec;
+use crate::store::records::{KeySpec, MultiRegion};
 use keystead_aws::ops::Tag;
 use keystead_aws::policy::{CallerKind, RequestContext};
 
@@ -83,10 +88,23 @@ pub(super) fn of_kind(request: &mut RequestContext, spec: &str, usage: &str, ori
     request.key("kms:KeySpec", spec).key("kms:KeyUsage", usage).key("kms:KeyOrigin", origin);
 }
 
+/// Whether it is a multi-Region key, and which.
+pub(super) fn of_multi_region(request: &mut RequestContext, kind: Option<MultiRegion>) {
+    flag(request, "kms:MultiRegion", kind.is_some());
+    if let Some(kind) = kind {
+        request.key("kms:MultiRegionKeyType", kind.as_str());
+    }
+}
+
 /// What a key of this server says of itself.
-pub(super) fn of_key(request: &mut RequestContext, spec: KeySpec, tags: &[(String, String)]) {
+pub(super) fn of_key(
+    request: &mut RequestContext,
+    spec: KeySpec,
+    kind: Option<MultiRegion>,
+    tags: &[(String, String)],
+) {
     of_kind(request, spec.as_str(), spec.usage(), ORIGIN);
-    request.key("kms:MultiRegion", "false");
+    of_multi_region(request, kind);
     for (key, value) in tags {
         request.key(&format!("aws:ResourceTag/{key}"), value.as_str());
     }

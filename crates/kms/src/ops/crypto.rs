@@ -3,17 +3,18 @@
 
 use super::find::{Found, by_arn, find};
 use super::grants::check_tokens;
-use super::keys::{identity_allows, material_aad};
-use super::{Body, Call, Note, Room, conditions};
+use super::keys::identity_allows;
+use super::{Body, Call, Note, Room, conditions, material};
+use crate::store::records::Material;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keystead_aws::ops::{Decrypt, Encrypt, GenerateDataKey, GenerateRandom, Operation, ReEncrypt};
 use keystead_aws::policy::Denied;
 use keystead_aws::{AwsError, error};
 use keystead_envelope::blob::{self, BlobError, BlobHeader};
-use keystead_envelope::memory::DataKey;
 use keystead_envelope::random;
 use keystead_types::KeyArn;
+use keystead_types::arn::is_multi_region_id;
 use serde_json::json;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -50,58 +51,52 @@ fn check_algorithm(given: Option<&String>) -> Result<(), AwsError> {
     }
 }
 
-impl Found<'_> {
-    fn header(&self) -> Result<BlobHeader, AwsError> {
-        let arn = self.arn();
-        let id = hex::decode(&self.key.record.material.id).map_err(|_| error::internal())?;
-        let material_id = id.first_chunk().copied().ok_or_else(error::internal)?;
-        Ok(BlobHeader {
+/// What came out of a blob, and which of its key's materials opened it.
+struct Opened<'a> {
+    plain: Zeroizing<Vec<u8>>,
+    material: &'a Material,
+}
+
+impl<'a> Found<'a> {
+    fn seal(&self, room: &Room<'_>, context: &Context, plain: &[u8]) -> Result<Vec<u8>, AwsError> {
+        let (arn, current) = (self.arn(), &self.key.record.material);
+        let id = hex::decode(&current.id).map_err(|_| error::internal())?;
+        let header = BlobHeader {
             region: arn.region().clone(),
             account: arn.account().clone(),
             key_id: arn.key_id().to_owned(),
-            material_id,
+            material_id: id.first_chunk().copied().ok_or_else(error::internal)?,
+        };
+        let material = material::open(room.root, arn, current)?;
+        blob::seal(&material, &header, context, plain).map_err(|fault| match fault {
+            BlobError::TooLong => error::validation("The ciphertext would be too long."),
+            BlobError::Invalid | BlobError::Random(_) => error::internal(),
         })
     }
 
-    fn material(&self, room: &Room<'_>) -> Result<DataKey, AwsError> {
-        let material = &self.key.record.material;
-        let sealed = STANDARD.decode(&material.sealed).map_err(|_| error::internal())?;
-        room.root.open(&material_aad(self.arn(), &material.id), &sealed).map_err(|fault| {
-            tracing::error!(key = %self.arn(), %fault, "key material does not open");
-            error::internal()
-        })
-    }
-
-    fn seal(&self, room: &Room<'_>, context: &Context, plain: &[u8]) -> Result<Vec<u8>, AwsError> {
-        blob::seal(&self.material(room)?, &self.header()?, context, plain).map_err(|fault| {
-            match fault {
-                BlobError::TooLong => error::validation("The ciphertext would be too long."),
-                BlobError::Invalid | BlobError::Random(_) => error::internal(),
-            }
-        })
-    }
-
-    /// Opens a blob that claims to be this key's.
+    /// Opens a blob that claims to be this key's, or that of another key of its family.
     fn open(
         &self,
         room: &Room<'_>,
         header: Option<&BlobHeader>,
         sealed: &[u8],
         context: &Context,
-    ) -> Result<Zeroizing<Vec<u8>>, AwsError> {
+    ) -> Result<Opened<'a>, AwsError> {
         let header = header.ok_or_else(error::invalid_ciphertext)?;
-        let ours = self.header()?;
-        if (&header.region, &header.account, &header.key_id)
-            != (&ours.region, &ours.account, &ours.key_id)
-        {
+        let key = &self.key.record;
+        let region = header.region == *key.arn.region() || key.multi_region.is_some();
+        if !region || (&header.account, &*header.key_id) != (key.arn.account(), key.arn.key_id()) {
             return Err(error::incorrect_key());
         }
-        if header.material_id != ours.material_id {
-            return Err(error::invalid_ciphertext());
-        }
-        blob::open(&self.material(room)?, sealed, context).map_err(|_| error::invalid_ciphertext())
+        let material =
+            key.material_of(&header.material_id).ok_or_else(error::invalid_ciphertext)?;
+        let plain = blob::open(&material::open(room.root, &key.arn, material)?, sealed, context)
+            .map_err(|_| error::invalid_ciphertext())?;
+        Ok(Opened { plain, material })
     }
+}
 
+impl Found<'_> {
     fn allows(&self, room: &Room<'_>, call: &Call<'_>, wish: &Use<'_>) -> Result<(), Denied> {
         self.authorize(room, call, wish.action, wish.op, |request| {
             request.encryption_context = Some(wish.context.clone());
@@ -125,9 +120,10 @@ fn find_for_blob<'a>(
     wish: &Use<'_>,
     note: &mut Note,
 ) -> Result<Found<'a>, AwsError> {
+    // The id of a multi-Region key names the key of its family that is in the call's Region.
     let named = header.and_then(|h| {
-        let here = h.region == *call.region;
-        here.then(|| KeyArn::new(h.region.clone(), h.account.clone(), &h.key_id).ok()).flatten()
+        let here = h.region == *call.region || is_multi_region_id(&h.key_id);
+        here.then(|| KeyArn::new(call.region.clone(), h.account.clone(), &h.key_id).ok()).flatten()
     });
     let Some(given) = given else {
         let header = header.ok_or_else(error::invalid_ciphertext)?;
@@ -185,21 +181,21 @@ pub(super) fn decrypt(room: &Room<'_>, call: &Call<'_>, r: &Decrypt, note: &mut 
     found.usable()?;
     found.encrypts(op)?;
     check_algorithm(r.algorithm.as_ref())?;
-    let plain = found.open(room, header.as_ref(), &r.ciphertext, &r.context)?;
+    let opened = found.open(room, header.as_ref(), &r.ciphertext, &r.context)?;
     if r.dry_run {
         return Err(error::dry_run());
     }
     let more = format!(",\"EncryptionAlgorithm\":\"{ALGORITHM}\"");
-    Ok(secret(&found, &plain, &more))
+    Ok(secret(&found, opened.material, &opened.plain, &more))
 }
 
 /// An answer with a plaintext, written into one buffer of the right size.
-fn secret(found: &Found<'_>, plain: &[u8], more: &str) -> Body {
+fn secret(found: &Found<'_>, material: &Material, plain: &[u8], more: &str) -> Body {
     let mut text = String::with_capacity(1024 + more.len() + plain.len() * 4 / 3);
     text.push_str("{\"KeyId\":\"");
     text.push_str(&found.arn().to_string());
     text.push_str("\",\"KeyMaterialId\":\"");
-    text.push_str(&found.key.record.material.id);
+    text.push_str(&material.id);
     text.push_str("\",\"Plaintext\":\"");
     STANDARD.encode_string(plain, &mut text);
     text.push('"');
@@ -236,7 +232,7 @@ pub(super) fn generate(
     let sealed = STANDARD.encode(sealed);
     if with_plaintext {
         let more = format!(",\"CiphertextBlob\":\"{sealed}\"");
-        return Ok(secret(&found, &data_key, &more));
+        return Ok(secret(&found, &found.key.record.material, &data_key, &more));
     }
     Ok(Body::Json(json!({
         "CiphertextBlob": sealed,
@@ -286,18 +282,18 @@ pub(super) fn re_encrypt(
     }
     check_algorithm(r.source_algorithm.as_ref())?;
     check_algorithm(r.destination_algorithm.as_ref())?;
-    let plain = source.open(room, header.as_ref(), &r.ciphertext, &r.source_context)?;
+    let opened = source.open(room, header.as_ref(), &r.ciphertext, &r.source_context)?;
     if r.dry_run {
         return Err(error::dry_run());
     }
-    let sealed = target.seal(room, &r.destination_context, &plain)?;
+    let sealed = target.seal(room, &r.destination_context, &opened.plain)?;
     Ok(Body::Json(json!({
         "CiphertextBlob": STANDARD.encode(sealed),
         "SourceKeyId": source.arn(),
         "KeyId": target.arn(),
         "SourceEncryptionAlgorithm": ALGORITHM,
         "DestinationEncryptionAlgorithm": ALGORITHM,
-        "SourceKeyMaterialId": source.key.record.material.id,
+        "SourceKeyMaterialId": opened.material.id,
         "DestinationKeyMaterialId": target.key.record.material.id,
     })))
 }

@@ -1,13 +1,13 @@
 //! From a key identifier to a key that the caller may use.
 
 use super::{Call, Note, Room, conditions};
-use crate::store::records::{KeySpec, KeyState};
+use crate::store::records::KeySpec;
 use crate::store::state::LiveKey;
 use keystead_aws::ops::{KeyRef, Operation};
 use keystead_aws::policy::{AllowedBy, Denied, EvaluateInput, GrantView, RequestContext, evaluate};
 use keystead_aws::trail::Resource;
 use keystead_aws::{AwsError, error};
-use keystead_types::{AccountId, KeyArn};
+use keystead_types::{AccountId, KeyArn, Region};
 
 /// A key named by a request.
 pub(super) struct Found<'a> {
@@ -82,6 +82,15 @@ pub(super) fn by_arn<'a>(room: &Room<'a>, arn: &KeyArn, note: &mut Note) -> Opti
     room.state.keys.get(arn).map(|key| Found { key, foreign_alias: None, request_alias: None })
 }
 
+impl<'a> Found<'a> {
+    /// The key of its family in another Region.
+    pub(super) fn in_region(&self, room: &Room<'a>, region: &Region) -> Option<Self> {
+        let mut family = room.state.related(self.arn());
+        let key = family.find(|key| key.record.arn.region() == region)?;
+        Some(Self { key, foreign_alias: None, request_alias: None })
+    }
+}
+
 impl Found<'_> {
     pub(super) fn arn(&self) -> &KeyArn {
         &self.key.record.arn
@@ -90,7 +99,7 @@ impl Found<'_> {
     /// The condition keys that the key has.
     pub(super) fn shape(&self, room: &Room<'_>, request: &mut RequestContext) {
         let key = &self.key.record;
-        conditions::of_key(request, key.spec, &key.tags);
+        conditions::of_key(request, key.spec, key.multi_region, &key.tags);
         for alias in room.state.alias_names(&key.arn) {
             request.key("kms:ResourceAliases", alias);
         }
@@ -168,24 +177,6 @@ impl Found<'_> {
                 let arn = self.arn().to_string();
                 Err(error::invalid_key_usage(&arn, other.usage(), op.name()))
             }
-        }
-    }
-
-    /// Refuses a key that is disabled or waits for its deletion.
-    pub(super) fn usable(&self) -> Result<(), AwsError> {
-        match self.key.record.state {
-            KeyState::Enabled => Ok(()),
-            KeyState::Disabled => Err(error::disabled(&self.arn().to_string())),
-            KeyState::PendingDeletion { .. } => self.not_pending(),
-        }
-    }
-
-    pub(super) fn not_pending(&self) -> Result<(), AwsError> {
-        match self.key.record.state {
-            KeyState::PendingDeletion { .. } => {
-                Err(error::pending_deletion(&self.arn().to_string()))
-            }
-            KeyState::Enabled | KeyState::Disabled => Ok(()),
         }
     }
 }

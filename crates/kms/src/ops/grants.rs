@@ -1,14 +1,15 @@
 //! Grants. They are in force from the answer on; a token is accepted and changes nothing.
 
 use super::find::find;
+use super::keys::identity_allows;
 use super::{Body, Call, Note, Room, page, paged, principal_id, seconds};
 use crate::store::records::{Grant, KeySpec};
 use crate::store::state::Change;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keystead_aws::ops::{
-    CreateGrant, HMAC_GRANT_OPERATIONS, ListGrants, Operation, RetireGrant, RevokeGrant,
-    SYMMETRIC_GRANT_OPERATIONS,
+    CreateGrant, HMAC_GRANT_OPERATIONS, ListGrants, ListRetirableGrants, Operation, RetireGrant,
+    RevokeGrant, SYMMETRIC_GRANT_OPERATIONS,
 };
 use keystead_aws::policy::{
     ConstraintKind, EvaluateInput, NewGrant, RequestContext, evaluate_retire,
@@ -46,12 +47,7 @@ pub(super) fn check_tokens(room: &Room<'_>, tokens: &[String]) -> Result<(), Aws
 
 /// A principal of a grant: it exists; its unique id where it has one.
 fn principal(room: &Room<'_>, arn: &str) -> Result<Option<String>, AwsError> {
-    let invalid = || {
-        AwsError::client(
-            "InvalidArnException",
-            format!("ARN does not refer to a valid principal: {arn}"),
-        )
-    };
+    let invalid = || error::invalid_principal(arn);
     let known = |account: &str| room.principals.has_account(account);
     if arn.len() == 12 && known(arn) {
         return Ok(None);
@@ -217,6 +213,26 @@ pub(super) fn list(room: &Room<'_>, call: &Call<'_>, r: &ListGrants, note: &mut 
     };
     let grants = room.state.grants(found.arn()).filter(fits);
     let (grants, next) = page(grants, |g| g.id.clone(), r.marker.as_deref(), r.limit)?;
+    let grants: Vec<Value> = grants.iter().map(|grant| grant.listed()).collect();
+    Ok(paged(json!({ "Grants": grants }), next))
+}
+
+/// The grants that a principal of the caller's account may retire, whoever owns their keys. What
+/// the caller's policies must allow is the principal; the keys are not asked.
+pub(super) fn list_retirable(room: &Room<'_>, call: &Call<'_>, r: &ListRetirableGrants) -> Answer {
+    let retiring = &r.retiring_principal;
+    identity_allows(call, "kms:ListRetirableGrants", retiring, |_| {})?;
+    let id = principal(room, retiring)?;
+    let account = retiring.split(':').nth(4).unwrap_or(retiring);
+    if account != call.who.caller.account {
+        return Err(error::invalid_principal(retiring));
+    }
+    let grants = room.state.all_grants().filter(|grant| {
+        grant.key.region() == call.region
+            && (grant.retiring.as_ref(), &grant.retiring_id) == (Some(retiring), &id)
+    });
+    let marker_of = |grant: &Grant| format!("{} {}", grant.key, grant.id);
+    let (grants, next) = page(grants, marker_of, r.marker.as_deref(), r.limit)?;
     let grants: Vec<Value> = grants.iter().map(|grant| grant.listed()).collect();
     Ok(paged(json!({ "Grants": grants }), next))
 }

@@ -1,11 +1,11 @@
 //! Keys: made, described, listed, switched, scheduled for deletion; their policies.
 
 use super::find::{Found, find};
+use super::material::Fresh;
+use super::metadata::{Family, lower_camel, metadata};
 use super::{Body, Call, Note, Room, bind, conditions, page, paged, seconds};
-use crate::store::records::{Key, KeySpec, KeyState, Material};
+use crate::store::records::{Key, KeySpec, KeyState, MultiRegion};
 use crate::store::state::Change;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use keystead_aws::ops::{
     CreateKey, KeyOnly, ListKeys, ListOfKey, Operation, PutKeyPolicy, ScheduleKeyDeletion,
     UpdateKeyDescription,
@@ -16,19 +16,16 @@ use keystead_aws::policy::{
 };
 use keystead_aws::trail::Resource;
 use keystead_aws::{AwsError, error};
-use keystead_envelope::memory::DataKey;
-use keystead_envelope::random;
 use keystead_types::KeyArn;
 use serde_json::{Value, json};
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(super) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// AWS's service that keeps multi-Region keys alike, and the role that it has in an account. Here
+/// nothing needs either; a policy that denies making them keeps multi-Region keys from being made.
+const SYNCHRONIZER: &str = "mrk.kms.amazonaws.com";
+const ITS_ROLE: &str = "AWSServiceRoleForKeyManagementServiceMultiRegionKeys";
 
 type Answer = Result<Body, AwsError>;
-
-/// What sealed material is bound to.
-pub(super) fn material_aad(arn: &KeyArn, material_id: &str) -> Vec<u8> {
-    format!("keystead material 1\n{arn}\n{material_id}").into_bytes()
-}
 
 /// An operation without a key: identity policies decide.
 pub(super) fn identity_allows(
@@ -54,9 +51,10 @@ pub(super) fn create(
     changes: &mut Vec<Change>,
 ) -> Answer {
     let usage = r.key_usage.as_deref().unwrap_or(KeySpec::Symmetric.usage());
+    let multi_region = r.multi_region.then_some(MultiRegion::Primary);
     let shape = |request: &mut RequestContext| {
         conditions::of_kind(request, &r.key_spec, usage, &r.origin);
-        conditions::flag(request, "kms:MultiRegion", r.multi_region);
+        conditions::of_multi_region(request, multi_region);
         let bypass = "kms:BypassPolicyLockoutSafetyCheck";
         conditions::flag(request, bypass, r.bypass_lockout_check);
         conditions::of_tags(request, &r.tags);
@@ -65,9 +63,17 @@ pub(super) fn create(
     if !r.tags.is_empty() {
         identity_allows(call, "kms:TagResource", "*", shape)?;
     }
-    let spec = spec_of(r, usage)?;
-    let id = uuid::Uuid::new_v4().to_string();
     let account = call.account()?;
+    if r.multi_region {
+        let role =
+            format!("arn:aws:iam::{account}:role/aws-service-role/{SYNCHRONIZER}/{ITS_ROLE}");
+        identity_allows(call, "iam:CreateServiceLinkedRole", &role, |request| {
+            request.key("iam:AWSServiceName", SYNCHRONIZER);
+        })?;
+    }
+    let spec = spec_of(r, usage)?;
+    let id = uuid::Uuid::new_v4();
+    let id = if r.multi_region { format!("mrk-{}", id.simple()) } else { id.to_string() };
     let arn = KeyArn::new(call.region.clone(), account, &id).map_err(|_| error::internal())?;
     note.resources.push(Resource::key(arn.account().as_str(), &arn.to_string()));
     let text = match &r.policy {
@@ -76,9 +82,9 @@ pub(super) fn create(
     };
     let tags: Vec<_> = r.tags.iter().map(|t| (t.key.clone(), t.value.clone())).collect();
     let policy = checked_policy(room, call, &arn, &text, r.bypass_lockout_check, |request| {
-        conditions::of_key(request, spec, &tags);
+        conditions::of_key(request, spec, multi_region, &tags);
     })?;
-    let material = make_material(room, &arn)?;
+    let material = Fresh::make(std::iter::empty(), None)?.seal(room.root, &arn)?;
     let key = Key {
         arn,
         spec,
@@ -87,9 +93,13 @@ pub(super) fn create(
         state: KeyState::Enabled,
         policy,
         material,
+        older: Vec::new(),
+        schedule: None,
+        multi_region,
         tags,
     };
-    let metadata = metadata(&key);
+    let family = Family { primary: key.arn.clone(), replicas: Vec::new() };
+    let metadata = metadata(&key, Some(&family));
     note.response = json!({ "keyMetadata": lower_camel(&metadata) });
     changes.push(Change::PutKey(key));
     Ok(Body::Json(json!({ "KeyMetadata": metadata })))
@@ -113,21 +123,10 @@ fn spec_of(r: &CreateKey, usage: &str) -> Result<KeySpec, AwsError> {
             r.origin
         )));
     }
-    if r.multi_region {
-        return Err(error::unsupported("Multi-Region keys are not supported by this server."));
-    }
     Ok(spec)
 }
 
-fn make_material(room: &Room<'_>, arn: &KeyArn) -> Result<Material, AwsError> {
-    let id = hex::encode(random::array::<32>().map_err(|_| error::internal())?);
-    let material = DataKey::random(32).map_err(|_| error::internal())?;
-    let sealed = room.root.seal(&material_aad(arn, &id), material.expose());
-    let sealed = sealed.map_err(|_| error::internal())?;
-    Ok(Material { id, sealed: STANDARD.encode(sealed) })
-}
-
-fn default_policy(account: &str) -> String {
+pub(super) fn default_policy(account: &str) -> String {
     json!({
         "Version": "2012-10-17",
         "Id": "key-default-1",
@@ -144,7 +143,7 @@ fn default_policy(account: &str) -> String {
 
 /// Reads a new key policy, ties it to its principals, and sees that the caller keeps his hand on
 /// the key.
-fn checked_policy(
+pub(super) fn checked_policy(
     room: &Room<'_>,
     call: &Call<'_>,
     arn: &KeyArn,
@@ -172,60 +171,13 @@ fn checked_policy(
     Ok(stored)
 }
 
-pub(super) fn metadata(key: &Key) -> Value {
-    let (state, date) = match key.state {
-        KeyState::Enabled => ("Enabled", None),
-        KeyState::Disabled => ("Disabled", None),
-        KeyState::PendingDeletion { date_ms, .. } => ("PendingDeletion", Some(date_ms)),
-    };
-    let mut metadata = json!({
-        "AWSAccountId": key.arn.account(),
-        "KeyId": key.arn.key_id(),
-        "Arn": key.arn,
-        "CreationDate": seconds(key.created_ms),
-        "Enabled": state == "Enabled",
-        "Description": key.description,
-        "KeyUsage": key.spec.usage(),
-        "KeyState": state,
-        "Origin": conditions::ORIGIN,
-        "KeyManager": "CUSTOMER",
-        "CustomerMasterKeySpec": key.spec.as_str(),
-        "KeySpec": key.spec.as_str(),
-        "MultiRegion": false,
-    });
-    match key.spec {
-        KeySpec::Symmetric => {
-            metadata["EncryptionAlgorithms"] = json!(["SYMMETRIC_DEFAULT"]);
-            metadata["CurrentKeyMaterialId"] = key.material.id.as_str().into();
-        }
-        KeySpec::Hmac256 => metadata["MacAlgorithms"] = json!(["HMAC_SHA_256"]),
-    }
-    if let Some(date) = date {
-        metadata["DeletionDate"] = seconds(date);
-    }
-    metadata
-}
-
-/// The same object with its members' names as the trail spells them.
-fn lower_camel(object: &Value) -> Value {
-    let members = object.as_object().into_iter().flatten().map(|(name, value)| {
-        let name = match name.as_str() {
-            "AWSAccountId" => "aWSAccountId".to_owned(),
-            other => {
-                let (first, rest) = other.split_at(1);
-                format!("{}{rest}", first.to_ascii_lowercase())
-            }
-        };
-        (name, value.clone())
-    });
-    Value::Object(members.collect())
-}
-
 pub(super) fn describe(room: &Room<'_>, call: &Call<'_>, r: &KeyOnly, note: &mut Note) -> Answer {
     super::grants::check_tokens(room, &r.grant_tokens)?;
     let found = find(room, call, &r.key_id, Operation::DescribeKey, note)?;
     found.allowed(room, call, Operation::DescribeKey)?;
-    Ok(Body::Json(json!({ "KeyMetadata": metadata(&found.key.record) })))
+    let key = &found.key.record;
+    let family = Family::of(room.state, key);
+    Ok(Body::Json(json!({ "KeyMetadata": metadata(key, family.as_ref()) })))
 }
 
 pub(super) fn list(room: &Room<'_>, call: &Call<'_>, r: &ListKeys) -> Answer {
@@ -257,7 +209,7 @@ pub(super) fn enable(
 ) -> Answer {
     let found = find(room, call, &r.key_id, Operation::EnableKey, note)?;
     found.allowed(room, call, Operation::EnableKey)?;
-    found.not_pending()?;
+    found.switchable()?;
     switch(&found, KeyState::Enabled, note, changes);
     Ok(Body::Empty)
 }
@@ -271,7 +223,7 @@ pub(super) fn disable(
 ) -> Answer {
     let found = find(room, call, &r.key_id, Operation::DisableKey, note)?;
     found.allowed(room, call, Operation::DisableKey)?;
-    found.not_pending()?;
+    found.switchable()?;
     switch(&found, KeyState::Disabled, note, changes);
     Ok(Body::Empty)
 }
@@ -289,25 +241,43 @@ pub(super) fn schedule_deletion(
         let days = r.pending_window_in_days.to_string();
         request.key("kms:ScheduleKeyDeletionPendingWindowInDays", days);
     })?;
-    found.not_pending()?;
-    let window = i64::from(r.pending_window_in_days) * DAY_MS;
-    // By the scheduler's own clock: put forward before, it must not cut this window short.
-    let window = window.saturating_add(call.ahead_ms);
-    let date_ms = call.now_ms.saturating_add(window);
-    let due_running_ms = call.running_ms.saturating_add(window.unsigned_abs());
-    switch(&found, KeyState::PendingDeletion { date_ms, due_running_ms }, note, changes);
-    let shown = keystead_aws::trail::iso_seconds(date_ms);
-    note.response = json!({
-        "keyId": found.arn(),
-        "keyState": "PendingDeletion",
-        "deletionDate": shown,
-    });
-    Ok(Body::Json(json!({
+    found.deletable()?;
+    let replicas = Family::of(room.state, &found.key.record)
+        .filter(|family| family.primary == *found.arn())
+        .map_or(0, |family| family.replicas.len());
+    let window_days = r.pending_window_in_days;
+    let state = if replicas == 0 {
+        pending_deletion(window_days, call.now_ms, call.running_ms, call.ahead_ms)
+    } else {
+        KeyState::PendingReplicaDeletion { window_days }
+    };
+    switch(&found, state, note, changes);
+    note.response = json!({ "keyId": found.arn(), "keyState": state.as_str() });
+    let mut answer = json!({
         "KeyId": found.arn(),
-        "DeletionDate": seconds(date_ms),
-        "KeyState": "PendingDeletion",
-        "PendingWindowInDays": r.pending_window_in_days,
-    })))
+        "KeyState": state.as_str(),
+        "PendingWindowInDays": window_days,
+    });
+    if let KeyState::PendingDeletion { date_ms, .. } = state {
+        note.response["deletionDate"] = keystead_aws::trail::iso_seconds(date_ms).into();
+        answer["DeletionDate"] = seconds(date_ms);
+    }
+    Ok(Body::Json(answer))
+}
+
+/// A window that begins now. It is counted by the scheduler's own clock: put forward before, that
+/// must not cut the window short.
+pub(crate) fn pending_deletion(
+    window_days: u16,
+    now_ms: i64,
+    running_ms: u64,
+    ahead_ms: i64,
+) -> KeyState {
+    let window = (i64::from(window_days) * DAY_MS).saturating_add(ahead_ms);
+    KeyState::PendingDeletion {
+        date_ms: now_ms.saturating_add(window),
+        due_running_ms: running_ms.saturating_add(window.unsigned_abs()),
+    }
 }
 
 pub(super) fn cancel_deletion(

@@ -6,13 +6,19 @@ mod conditions;
 mod crypto;
 mod find;
 mod grants;
-mod keys;
+pub(crate) mod keys;
 mod lookup;
+mod material;
+mod metadata;
+mod replicas;
 mod roles;
+pub(crate) mod rotation;
+mod states;
 mod sts;
 mod tags;
 
 use crate::principals::Principals;
+use crate::regions::Regions;
 use crate::store::state::{Change, State};
 use crate::who::Who;
 use keystead_aws::AwsError;
@@ -21,19 +27,20 @@ use keystead_aws::policy::{BoundPolicy, Policy, PolicyError, Principal, StoredPo
 use keystead_aws::query::QueryRequest;
 use keystead_aws::trail::Resource;
 use keystead_envelope::root_key::RootKey;
-use keystead_types::{AccountId, Region};
+use keystead_types::{AccountId, KeyArn, Region};
 use serde_json::Value;
 
 pub(crate) use lookup::lookup_events;
 
 /// One call, proved and decoded.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) who: &'a Who,
     /// From the credential scope.
     pub(crate) region: &'a Region,
     pub(crate) now_ms: i64,
     pub(crate) running_ms: u64,
-    /// How far the deletion scheduler is ahead of both.
+    /// How far the scheduler is ahead of both.
     pub(crate) ahead_ms: i64,
     pub(crate) source_ip: &'a str,
     pub(crate) user_agent: Option<&'a str>,
@@ -45,6 +52,7 @@ pub(crate) struct Room<'a> {
     pub(crate) state: &'a State,
     pub(crate) principals: &'a Principals,
     pub(crate) root: &'a RootKey,
+    pub(crate) regions: &'a Regions,
 }
 
 /// A body of an answer.
@@ -72,11 +80,34 @@ pub(crate) struct Note {
     pub(crate) response: Value,
     pub(crate) additional: Option<Value>,
     pub(crate) dry_run: bool,
+    /// Further records, of a call that succeeded.
+    pub(crate) further: Vec<Further>,
     /// A canary: on record within 200 ms instead of before the answer.
     pub(crate) canary: bool,
 }
 
+/// A record beside the call's own.
+pub(crate) enum Further {
+    /// What KMS does for the caller in another Region.
+    Elsewhere { name: &'static str, key: KeyArn, parameters: Value, response: Value },
+    /// What KMS does by itself.
+    Event(ServiceEvent),
+}
+
+/// Something that KMS does by itself to a key.
+#[derive(Debug, Clone)]
+pub(crate) struct ServiceEvent {
+    pub(crate) name: &'static str,
+    pub(crate) key: KeyArn,
+    pub(crate) details: Option<Value>,
+}
+
 impl Call<'_> {
+    /// The scheduler's time.
+    fn scheduler_ms(&self) -> i64 {
+        self.now_ms.saturating_add(self.ahead_ms)
+    }
+
     fn account(&self) -> Result<AccountId, AwsError> {
         self.who.caller.account.parse().map_err(|_| keystead_aws::error::internal())
     }
@@ -122,6 +153,14 @@ pub(crate) fn kms(room: &Room<'_>, call: &Call<'_>, request: &KmsRequest) -> Don
         KmsRequest::ListGrants(r) => grants::list(room, call, r, n),
         KmsRequest::RevokeGrant(r) => grants::revoke(room, call, r, n, c),
         KmsRequest::RetireGrant(r) => grants::retire(room, call, r, n, c),
+        KmsRequest::ListRetirableGrants(r) => grants::list_retirable(room, call, r),
+        KmsRequest::EnableKeyRotation(r) => rotation::enable(room, call, r, n, c),
+        KmsRequest::DisableKeyRotation(r) => rotation::disable(room, call, r, n, c),
+        KmsRequest::GetKeyRotationStatus(r) => rotation::status(room, call, r, n),
+        KmsRequest::RotateKeyOnDemand(r) => rotation::on_demand(room, call, r, n, c),
+        KmsRequest::ListKeyRotations(r) => rotation::list(room, call, r, n),
+        KmsRequest::ReplicateKey(r) => replicas::replicate(room, call, r, n, c),
+        KmsRequest::UpdatePrimaryRegion(r) => replicas::update_primary(room, call, r, n, c),
     };
     done(result, changes, note)
 }

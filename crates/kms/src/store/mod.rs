@@ -22,7 +22,10 @@ const ROLES: Table = TableDefinition::new("roles");
 const META: Table = TableDefinition::new("meta");
 /// Event id -> trail record that is not known to be on disk.
 const OWED: Table = TableDefinition::new("owed");
-const LAYOUT: &str = "1";
+/// Layout 2 has keys with several materials. Layout 1 is read as it stands and becomes layout 2 at
+/// the first start: a build that knows layout 1 only would forget the older materials.
+const LAYOUT: &str = "2";
+const READ_TOO: &str = "1";
 
 /// Why the store fails.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +37,7 @@ pub enum StoreError {
     #[error("the key store's files")]
     Io(#[from] std::io::Error),
     /// Written by another version.
-    #[error("the folder's VERSION is {0}; this build reads {LAYOUT}")]
+    #[error("the folder's VERSION is {0}; this build reads {READ_TOO} and {LAYOUT}")]
     Layout(String),
     /// A stored value.
     #[error(transparent)]
@@ -236,18 +239,22 @@ fn check_layout(folder: &Path) -> Result<(), StoreError> {
     let path = folder.join("VERSION");
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim() == LAYOUT => Ok(()),
+        Ok(text) if text.trim() == READ_TOO => Ok(note_layout(folder)?),
         Ok(text) => Err(StoreError::Layout(text.trim().to_owned())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            use std::io::Write as _;
-            // Whole or not there at all: half a version would refuse every later start.
-            let new = folder.join("VERSION.new");
-            let mut file = std::fs::File::create(&new)?;
-            file.write_all(format!("{LAYOUT}\n").as_bytes())?;
-            file.sync_all()?;
-            Ok(std::fs::rename(new, path)?)
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(note_layout(folder)?),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whole or not there at all: half a version would refuse every later start.
+fn note_layout(folder: &Path) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let new = folder.join("VERSION.new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(format!("{LAYOUT}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(new, folder.join("VERSION"))?;
+    std::fs::File::open(folder)?.sync_all()
 }
 
 impl Writer<'_> {

@@ -3,7 +3,7 @@
 
 use super::records::{Alias, Grant, Key, RecordError, Role};
 use keystead_aws::policy::{BoundPolicy, GrantView, Policy, StoredPolicy};
-use keystead_types::KeyArn;
+use keystead_types::{AccountId, KeyArn, Region};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) struct LiveKey {
@@ -60,6 +60,8 @@ impl Change {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) keys: BTreeMap<KeyArn, LiveKey>,
+    /// Where the keys of a multi-Region id are.
+    families: BTreeMap<(AccountId, String), BTreeSet<Region>>,
     /// By alias ARN.
     pub(crate) aliases: BTreeMap<String, Alias>,
     /// Names, with their `alias/`, by key.
@@ -68,6 +70,10 @@ pub(crate) struct State {
     grants: BTreeMap<KeyArn, BTreeMap<String, Grant>>,
     /// By ARN.
     pub(crate) roles: BTreeMap<String, LiveRole>,
+}
+
+fn family(key: &KeyArn) -> (AccountId, String) {
+    (key.account().clone(), key.key_id().to_owned())
 }
 
 fn bound(
@@ -96,10 +102,20 @@ impl State {
             Change::PutKey(record) => {
                 let policy = bound(&record.policy, Policy::parse_key_policy)?;
                 let timed = looks_at_time(&record.policy.text);
+                if record.multi_region.is_some() {
+                    let regions = self.families.entry(family(&record.arn)).or_default();
+                    regions.insert(record.arn.region().clone());
+                }
                 self.keys.insert(record.arn.clone(), LiveKey { record, policy, timed });
             }
             Change::RemoveKey(arn) => {
                 self.keys.remove(&arn);
+                if let Some(regions) = self.families.get_mut(&family(&arn)) {
+                    regions.remove(arn.region());
+                    if regions.is_empty() {
+                        self.families.remove(&family(&arn));
+                    }
+                }
                 self.grants.remove(&arn);
                 self.aliases.retain(|_, alias| alias.target != arn);
                 self.alias_names.remove(&arn);
@@ -148,6 +164,20 @@ impl State {
 
     pub(crate) fn grants(&self, key: &KeyArn) -> impl Iterator<Item = &Grant> {
         self.grants.get(key).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The grants of all keys, in the order of their ARNs.
+    pub(crate) fn all_grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.values().flat_map(BTreeMap::values)
+    }
+
+    /// The key, and the others of its multi-Region family.
+    pub(crate) fn related(&self, key: &KeyArn) -> impl Iterator<Item = &LiveKey> {
+        let others = self.families.get(&family(key)).into_iter().flatten();
+        let others = others.filter(|region| *region != key.region()).filter_map(|region| {
+            KeyArn::new(region.clone(), key.account().clone(), key.key_id()).ok()
+        });
+        std::iter::once(key.clone()).chain(others).filter_map(|arn| self.keys.get(&arn))
     }
 
     pub(crate) fn grant_count(&self, key: &KeyArn) -> usize {

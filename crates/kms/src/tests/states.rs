@@ -1,16 +1,13 @@
 //! Every operation in every key state, against the contract's table (AWS's "Key states of AWS KMS
 //! keys"). An operation, or a key state, without a row does not compile.
 
-use super::{DAY, Hand, config};
-use crate::calls::{Kms, Request};
-use crate::store::records::KeyState;
-use crate::{open, scheduler};
-use keystead_aws::ops::{Operation, TABLE, TARGET_PREFIX};
-use keystead_aws::sigv4::Signer;
-use keystead_types::Clock as _;
+use super::DAY;
+use super::bench::{ADMIN, Bench, HERE, POLICY, THERE, text};
+use crate::store::records::{Key, KeyState};
+use crate::store::state::Change;
+use keystead_aws::ops::{Operation, TABLE};
+use keystead_types::KeyArn;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Where a key is in its life; `Gone` is after its deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,18 +15,32 @@ enum Life {
     Enabled,
     Disabled,
     Pending,
+    Creating,
+    Updating,
     Gone,
+    /// A primary key that waits for the deletion of its replicas: as `Pending`.
+    ReplicaPending,
 }
 
 impl Life {
-    const ALL: [Self; 4] = [Self::Enabled, Self::Disabled, Self::Pending, Self::Gone];
+    /// The columns of the table.
+    const ALL: [Self; 6] =
+        [Self::Enabled, Self::Disabled, Self::Pending, Self::Creating, Self::Updating, Self::Gone];
+
+    fn says(self, op: Operation) -> Says {
+        let column = if self == Self::ReplicaPending { Self::Pending } else { self };
+        row(op)[column as usize]
+    }
 
     /// A new key state needs a column.
     fn of(state: KeyState) -> Self {
         match state {
             KeyState::Enabled => Self::Enabled,
             KeyState::Disabled => Self::Disabled,
+            KeyState::Creating => Self::Creating,
+            KeyState::Updating => Self::Updating,
             KeyState::PendingDeletion { .. } => Self::Pending,
+            KeyState::PendingReplicaDeletion { .. } => Self::ReplicaPending,
         }
     }
 }
@@ -44,24 +55,34 @@ enum Says {
     Sd,
     /// KMSInvalidStateException: is not pending deletion.
     Sn,
+    /// KMSInvalidStateException: is creating.
+    Sc,
+    /// KMSInvalidStateException: is updating.
+    Sg,
+    /// UnsupportedOperationException: a single-Region key.
+    U,
     /// NotFoundException.
     No,
 }
 
 /// The row of an operation.
-fn row(op: Operation) -> [Says; 4] {
+fn row(op: Operation) -> [Says; 6] {
     use Operation as O;
-    use Says::{D1, No, Ok, Sd, Sn};
+    use Says::{D1, No, Ok, Sc, Sd, Sg, Sn};
     match op {
-        //                              Enabled Disabled Pending Gone
+        //             Enabled Disabled Pending Creating Updating Gone
         // No key at all.
-        O::CreateKey | O::ListKeys | O::GenerateRandom => [Ok, Ok, Ok, Ok],
+        O::CreateKey | O::ListKeys | O::GenerateRandom | O::ListRetirableGrants => [Ok; 6],
         O::Encrypt
         | O::Decrypt
         | O::ReEncrypt
         | O::GenerateDataKey
         | O::GenerateDataKeyWithoutPlaintext
-        | O::CreateGrant => [Ok, D1, Sd, No],
+        | O::CreateGrant
+        | O::EnableKeyRotation
+        | O::DisableKeyRotation
+        | O::UpdatePrimaryRegion => [Ok, D1, Sd, Sc, Ok, No],
+        O::ReplicateKey | O::RotateKeyOnDemand => [Ok, D1, Sd, Sc, Sg, No],
         O::DescribeKey
         | O::GetKeyPolicy
         | O::ListKeyPolicies
@@ -72,23 +93,26 @@ fn row(op: Operation) -> [Says; 4] {
         | O::ListResourceTags
         | O::ListGrants
         | O::RetireGrant
-        | O::RevokeGrant => [Ok, Ok, Ok, No],
+        | O::RevokeGrant
+        | O::GetKeyRotationStatus
+        | O::ListKeyRotations => [Ok, Ok, Ok, Ok, Ok, No],
         // Of UpdateAlias the new target counts.
         O::CreateAlias
         | O::UpdateAlias
         | O::TagResource
         | O::UntagResource
-        | O::UpdateKeyDescription
-        | O::EnableKey
-        | O::DisableKey
-        | O::ScheduleKeyDeletion => [Ok, Ok, Sd, No],
-        O::CancelKeyDeletion => [Sn, Sn, Ok, No],
+        | O::UpdateKeyDescription => [Ok, Ok, Sd, Ok, Ok, No],
+        O::EnableKey | O::DisableKey => [Ok, Ok, Sd, Sc, Sg, No],
+        O::ScheduleKeyDeletion => [Ok, Ok, Sd, Ok, Sg, No],
+        O::CancelKeyDeletion => [Sn, Sn, Ok, Sn, Sn, No],
     }
 }
 
 /// Where a key is after a call that succeeded.
-fn after(op: Operation, before: Life) -> Life {
+fn after(op: Operation, before: Life, key: &Subject) -> Life {
     match op {
+        Operation::UpdatePrimaryRegion => Life::Updating,
+        Operation::ScheduleKeyDeletion if key.replicated => Life::ReplicaPending,
         Operation::EnableKey => Life::Enabled,
         Operation::DisableKey | Operation::CancelKeyDeletion => Life::Disabled,
         Operation::ScheduleKeyDeletion => Life::Pending,
@@ -99,7 +123,7 @@ fn after(op: Operation, before: Life) -> Life {
 /// A request of each sort that the operation takes.
 fn inputs(op: Operation, key: &Subject) -> Vec<Value> {
     use Operation as O;
-    let Subject { arn, alias, blob, other, other_alias, other_blob, grant, token } = key;
+    let Subject { arn, alias, blob, other, other_alias, other_blob, grant, token, .. } = key;
     match op {
         O::CreateKey | O::ListKeys => vec![json!({})],
         O::GenerateRandom => vec![json!({"NumberOfBytes": 16})],
@@ -111,7 +135,15 @@ fn inputs(op: Operation, key: &Subject) -> Vec<Value> {
         | O::ListKeyPolicies
         | O::ListAliases
         | O::ListResourceTags
-        | O::ListGrants => vec![json!({"KeyId": arn})],
+        | O::ListGrants
+        | O::EnableKeyRotation
+        | O::DisableKeyRotation
+        | O::GetKeyRotationStatus
+        | O::RotateKeyOnDemand
+        | O::ListKeyRotations => vec![json!({"KeyId": arn})],
+        O::ReplicateKey => vec![json!({"KeyId": arn, "ReplicaRegion": "ap-southeast-1"})],
+        O::UpdatePrimaryRegion => vec![json!({"KeyId": arn, "PrimaryRegion": THERE})],
+        O::ListRetirableGrants => vec![json!({"RetiringPrincipal": ADMIN})],
         O::ScheduleKeyDeletion => vec![json!({"KeyId": arn, "PendingWindowInDays": 7})],
         O::PutKeyPolicy => vec![json!({"KeyId": arn, "Policy": POLICY})],
         O::Encrypt => vec![
@@ -164,10 +196,29 @@ fn inputs(op: Operation, key: &Subject) -> Vec<Value> {
 async fn every_operation_in_every_state_answers_as_the_table_says() {
     let bench = Bench::new().await;
     for op in TABLE.iter().map(|info| info.op) {
-        for (life, says) in Life::ALL.into_iter().zip(row(op)) {
+        for life in [Life::Enabled, Life::Disabled, Life::Pending, Life::Gone] {
+            let mut says = life.says(op);
+            let of_families =
+                matches!(op, Operation::ReplicateKey | Operation::UpdatePrimaryRegion);
+            if of_families && says == Says::Ok {
+                says = Says::U;
+            }
             let key = bench.subject(life).await;
             for input in inputs(op, &key) {
                 bench.holds(op, life, says, &key, &input).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_in_every_state_of_a_multi_region_key_answers_as_the_table_says() {
+    let bench = Bench::new().await;
+    for op in TABLE.iter().map(|info| info.op) {
+        for life in Life::ALL.into_iter().chain([Life::ReplicaPending]) {
+            let key = bench.multi_region_subject(life).await;
+            for input in inputs(op, &key) {
+                bench.holds(op, life, life.says(op), &key, &input).await;
             }
         }
     }
@@ -190,7 +241,7 @@ async fn a_key_that_is_gone_takes_its_names_and_grants_along() {
     // Its name is free again; its grants are gone.
     let again = json!({"AliasName": key.alias, "TargetKeyId": key.other});
     assert_eq!(bench.call("CreateAlias", &again).await.0, 200);
-    assert!(bench.kms.store.state().grants(&key.arn.parse().expect("an ARN")).next().is_none());
+    assert!(bench.kms().store.state().grants(&key.arn.parse().expect("an ARN")).next().is_none());
 }
 
 /// A key with all that an operation may name.
@@ -204,86 +255,45 @@ struct Subject {
     other: String,
     other_alias: String,
     other_blob: String,
-}
-
-const ADMIN: &str = "arn:aws:iam::111122223333:user/admin";
-const KEY_ID: &str = "AKIAABCDEFGHIJKLMNOP";
-const SECRET: &str = "0123456789abcdef";
-const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kms:*","Resource":"*"}]}"#;
-const PRINCIPALS: &str = r#"
-[[account]]
-id = "111122223333"
-name = "c"
-[[account.user]]
-name = "admin"
-access_key_id = "AKIAABCDEFGHIJKLMNOP"
-secret_access_key = "0123456789abcdef"
-policy = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
-"#;
-
-struct Bench {
-    kms: Kms,
-    clock: Arc<Hand>,
-    _folder: tempfile::TempDir,
+    /// A primary key with a replica.
+    replicated: bool,
 }
 
 impl Bench {
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let settings = config(folder.path());
-        std::fs::write(&settings.principals, PRINCIPALS).expect("written");
-        let clock = Arc::new(Hand::default());
-        let at = "127.0.0.1:1".parse().expect("an address");
-        let kms = open(&settings, clock.clone(), at).await.expect("it opens");
-        Self { kms, clock, _folder: folder }
-    }
-
-    /// A signed call, from bytes to bytes.
-    async fn call(&self, operation: &str, input: &Value) -> (u16, Value) {
-        let mut headers = vec![
-            ("host".to_owned(), self.kms.hosts[0].clone()),
-            ("x-amz-target".to_owned(), format!("{TARGET_PREFIX}{operation}")),
-        ];
-        let body = input.to_string().into_bytes();
-        let signer = Signer {
-            access_key_id: KEY_ID,
-            secret: SECRET,
-            session_token: None,
-            region: "eu-central-1",
-            service: "kms",
-        };
-        let now_ms = self.clock.wall_ms();
-        headers.extend(signer.sign("POST", "/", "", &headers, &body, now_ms));
-        let request = Request {
-            method: "POST".to_owned(),
-            path: "/".to_owned(),
-            query: String::new(),
-            headers,
-            body,
-            peer: "127.0.0.1".to_owned(),
-            request_id: uuid::Uuid::new_v4().to_string(),
-        };
-        let answer = self.kms.answer(&request).await;
-        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
-    }
-
-    async fn good(&self, operation: &str, input: Value) -> Value {
-        let (status, answer) = self.call(operation, &input).await;
-        assert_eq!(status, 200, "{operation} {input}: {answer}");
-        answer
-    }
-
-    async fn key(&self) -> (String, String) {
-        let made = self.good("CreateKey", json!({})).await;
-        let arn = text(&made["KeyMetadata"]["Arn"]);
+    async fn sealed(&self, arn: &str) -> String {
         let sealed = self.good("Encrypt", json!({"KeyId": arn, "Plaintext": "AAAA"})).await;
-        (arn, text(&sealed["CiphertextBlob"]))
+        text(&sealed["CiphertextBlob"])
     }
 
-    /// A key that was used, named and granted, and then came into this state.
+    /// A single-Region key that was used, named and granted, and then came into this state.
     async fn subject(&self, life: Life) -> Subject {
-        let (arn, blob) = self.key().await;
-        let (other, other_blob) = self.key().await;
+        let arn = self.key(json!({})).await;
+        self.brought(arn, life, false).await
+    }
+
+    /// The same of a multi-Region key. Where the table needs a family, it has one more key.
+    async fn multi_region_subject(&self, life: Life) -> Subject {
+        let replicated = !matches!(life, Life::Pending | Life::Gone);
+        let arn = match life {
+            // Made there, replicated to here.
+            Life::Creating | Life::Updating => {
+                let made = self.good_in(THERE, "CreateKey", json!({"MultiRegion": true})).await;
+                self.replicate(THERE, &text(&made["KeyMetadata"]["KeyId"]), HERE).await
+            }
+            _ => self.multi_region_key().await,
+        };
+        if matches!(life, Life::Enabled | Life::Disabled | Life::ReplicaPending) {
+            self.replicate(HERE, &arn, THERE).await;
+        }
+        let replicated = replicated && life != Life::Creating;
+        self.brought(arn, life, replicated).await
+    }
+
+    /// Uses a key, names it, grants it, and brings it into a state.
+    async fn brought(&self, arn: String, life: Life, replicated: bool) -> Subject {
+        let blob = self.sealed(&arn).await;
+        let other = self.key(json!({})).await;
+        let other_blob = self.sealed(&other).await;
         let alias = format!("alias/{}", uuid::Uuid::new_v4());
         self.good("CreateAlias", json!({"AliasName": alias, "TargetKeyId": arn})).await;
         let other_alias = format!("{alias}-other");
@@ -295,32 +305,49 @@ impl Bench {
         match life {
             Life::Enabled => {}
             Life::Disabled => drop(self.good("DisableKey", json!({"KeyId": arn})).await),
-            Life::Pending | Life::Gone => {
+            Life::Creating => self.put_back(&arn).await,
+            Life::Updating => {
+                let id = arn.rsplit('/').next().expect("an id");
+                let input = json!({"KeyId": id, "PrimaryRegion": HERE});
+                self.good_in(THERE, "UpdatePrimaryRegion", input).await;
+            }
+            Life::Pending | Life::Gone | Life::ReplicaPending => {
                 let input = json!({"KeyId": arn, "PendingWindowInDays": 7});
                 self.good("ScheduleKeyDeletion", input).await;
             }
         }
         if life == Life::Gone {
-            self.clock.wall.fetch_add(7 * DAY, Ordering::SeqCst);
-            self.clock.ran.fetch_add(7 * DAY, Ordering::SeqCst);
-            scheduler::look(&self.kms).await;
+            self.wait(7 * DAY).await;
         }
         let (grant, token) = (text(&granted["GrantId"]), text(&granted["GrantToken"]));
-        let subject = Subject { arn, alias, blob, grant, token, other, other_alias, other_blob };
+        let subject =
+            Subject { arn, alias, blob, grant, token, other, other_alias, other_blob, replicated };
         assert_eq!(self.life(&subject).await, life);
         subject
+    }
+
+    /// A replica that has all that an operation may name is past Creating: back it goes.
+    async fn put_back(&self, arn: &str) {
+        let arn: KeyArn = arn.parse().expect("an ARN");
+        let record = self.kms().store.state().keys[&arn].record.clone();
+        let writer = self.kms().store.writer().await;
+        let change = Change::PutKey(Key { state: KeyState::Creating, ..record });
+        writer.commit(vec![change], &[]).expect("written");
     }
 
     /// Where the key is, by its store and by its description.
     async fn life(&self, key: &Subject) -> Life {
         let arn = key.arn.parse().expect("an ARN");
-        let stored = self.kms.store.state().keys.get(&arn).map(|key| Life::of(key.record.state));
+        let stored = self.kms().store.state().keys.get(&arn).map(|key| Life::of(key.record.state));
         let (status, answer) = self.call("DescribeKey", &json!({"KeyId": key.arn})).await;
         let metadata = &answer["KeyMetadata"];
         let described = match metadata["KeyState"].as_str() {
             Some("Enabled") => Life::Enabled,
             Some("Disabled") => Life::Disabled,
             Some("PendingDeletion") => Life::Pending,
+            Some("PendingReplicaDeletion") => Life::ReplicaPending,
+            Some("Creating") => Life::Creating,
+            Some("Updating") => Life::Updating,
             None if status == 400 => Life::Gone,
             other => panic!("{other:?}: {answer}"),
         };
@@ -328,6 +355,8 @@ impl Bench {
         if described != Life::Gone {
             assert_eq!(metadata["Enabled"], described == Life::Enabled);
             assert_eq!(metadata["DeletionDate"].is_number(), described == Life::Pending);
+            let window = metadata["PendingDeletionWindowInDays"].is_number();
+            assert_eq!(window, described == Life::ReplicaPending);
         }
         described
     }
@@ -346,7 +375,7 @@ impl Bench {
             }
             Says::Ok => {
                 assert_eq!(status, 200, "{cell}: {answer}");
-                assert_eq!(self.life(key).await, after(op, life), "{cell}");
+                assert_eq!(self.life(key).await, after(op, life, key), "{cell}");
                 return;
             }
             Says::D1 => ("DisabledException", format!("{arn} is disabled.")),
@@ -354,6 +383,12 @@ impl Bench {
             Says::Sn => (
                 "KMSInvalidStateException",
                 format!("{arn} is not pending deletion (or pending replica deletion)."),
+            ),
+            Says::Sc => ("KMSInvalidStateException", format!("{arn} is creating.")),
+            Says::Sg => ("KMSInvalidStateException", format!("{arn} is updating.")),
+            Says::U => (
+                "UnsupportedOperationException",
+                format!("{arn} is not a multi-region primary key."),
             ),
             Says::No if [&input["KeyId"], &input["AliasName"]].contains(&&json!(key.alias)) => (
                 "NotFoundException",
@@ -366,8 +401,4 @@ impl Bench {
         assert_eq!(answer["message"], message.as_str(), "{cell}");
         assert_eq!(self.life(key).await, life, "{cell}: a refusal changes nothing");
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().expect("a text").to_owned()
 }

@@ -14,6 +14,8 @@ fn anything(key: &str) -> Value {
         "Policy": open().to_string(), "PolicyName": "default", "PendingWindowInDays": 7,
         "Tags": [{"TagKey": "mine", "TagValue": "1"}], "TagKeys": ["theirs"],
         "RotationPeriodInDays": 90, "BypassPolicyLockoutSafetyCheck": true,
+        "ReplicaRegion": "eu-west-1", "PrimaryRegion": "eu-west-1",
+        "RetiringPrincipal": format!("arn:aws:iam::{CUSTOMER}:user/nobody"),
     })
 }
 
@@ -53,7 +55,10 @@ async fn neither_the_tenant_role_nor_the_providers_administrator_administers_the
         let described = rig.good(&owner, "DescribeKey", json!({"KeyId": key})).await;
         let policy = rig.good(&owner, "GetKeyPolicy", json!({"KeyId": key})).await;
         let aliases = rig.good(&owner, "ListAliases", json!({"KeyId": key})).await;
-        (described, policy, aliases)
+        let rotation = rig.good(&owner, "GetKeyRotationStatus", json!({"KeyId": key})).await;
+        let all = json!({"KeyId": key, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"});
+        let rotations = rig.good(&owner, "ListKeyRotations", all).await;
+        (described, policy, aliases, rotation, rotations)
     };
     let before = look().await;
     // The tenant role does use the key; the provider's administrator does not even that.
@@ -61,11 +66,13 @@ async fn neither_the_tenant_role_nor_the_providers_administrator_administers_the
     rig.good(&tenant, "Encrypt", use_it.clone()).await;
     let operator = rig.kms(&user(OPERATOR), "Encrypt", use_it).await;
     assert_eq!(operator.code(), "AccessDeniedException");
-    // Not in the table yet or not, never let through.
+    // In the table or not, never let through.
     let named = [
         "RotateKeyOnDemand",
         "EnableKeyRotation",
         "DisableKeyRotation",
+        "ReplicateKey",
+        "UpdatePrimaryRegion",
         "DisableKey",
         "ScheduleKeyDeletion",
         "PutKeyPolicy",
@@ -95,12 +102,61 @@ async fn neither_the_tenant_role_nor_the_providers_administrator_administers_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_administered_by_nobody_else_either() {
+    let rig = Rig::new().await;
+    let role = rig.make_role("tenant").await;
+    let tenant = rig.assume(&role).await;
+    let brief =
+        BRIEF.replace("<customer-aws-account>", CUSTOMER).replace("<tenant-role-arn>", &role);
+    let make = json!({"MultiRegion": true, "Policy": brief});
+    let made = rig.good(&user(OWNER), "CreateKey", make).await["KeyMetadata"].clone();
+    let (primary, id) = (made["Arn"].as_str().expect("an ARN"), &made["KeyId"]);
+    let there = "eu-west-1";
+    let replicate = json!({"KeyId": id, "ReplicaRegion": there, "Policy": brief});
+    rig.good(&user(OWNER), "ReplicateKey", replicate).await;
+    rig.until_enabled(there, id.as_str().expect("an id")).await;
+    let replica = primary.replace(crate::rig::REGION, there);
+    let rotations = async || {
+        let all = json!({"KeyId": id, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"});
+        rig.good_in(there, "ListKeyRotations", all).await
+    };
+    let before = rotations().await;
+    let sealed = json!({"KeyId": primary, "Plaintext": "AAAA"});
+    let blob = rig.good(&tenant, "Encrypt", sealed).await["CiphertextBlob"].clone();
+    let open = json!({"KeyId": replica, "CiphertextBlob": blob});
+    let opened = rig.kms_in(there, &tenant, "Decrypt", &open).await;
+    assert_eq!(opened.json()["Plaintext"], "AAAA", "{}", opened.text);
+    for op in TABLE.iter().filter(|op| !op.cross_account && !op.iam_only) {
+        for (region, key) in [(crate::rig::REGION, primary), (there, &*replica)] {
+            for who in [&tenant, &user(OPERATOR)] {
+                let answer = rig.kms_in(region, who, op.name, &anything(key)).await;
+                let own_alias = OF_OWN_ALIAS.contains(&op.name);
+                let wanted = if own_alias && answer.code() == "NotFoundException" {
+                    "NotFoundException"
+                } else {
+                    "AccessDeniedException"
+                };
+                assert_eq!(answer.code(), wanted, "{} in {region}: {}", op.name, answer.text);
+            }
+        }
+    }
+    assert_eq!(rotations().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_grant_makes_an_administrator() {
     let rig = Rig::new().await;
     let role = rig.make_role("tenant").await;
     let tenant = rig.assume(&role).await;
     let key = rig.make_key(Some(crate::rig::policy(Some(&role)))).await;
-    for operation in ["PutKeyPolicy", "DisableKey", "ScheduleKeyDeletion", "RotateKeyOnDemand"] {
+    for operation in [
+        "PutKeyPolicy",
+        "DisableKey",
+        "ScheduleKeyDeletion",
+        "RotateKeyOnDemand",
+        "EnableKeyRotation",
+        "ReplicateKey",
+    ] {
         for who in [&tenant, &user(OWNER)] {
             let input = json!({"KeyId": key, "Operations": [operation],
                 "GranteePrincipal": format!("arn:aws:iam::{PROVIDER}:user/administrator")});

@@ -28,5 +28,5 @@ async fn boto3_calls_every_operation_and_a_wrong_secret_none() {
     let out = String::from_utf8_lossy(&ran.stdout);
     let err = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{out}\n{err}");
-    assert!(out.contains("37 operations"), "{out}");
+    assert!(out.contains("45 operations"), "{out}");
 }

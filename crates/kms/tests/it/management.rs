@@ -192,6 +192,14 @@ async fn an_hmac_key_is_managed_like_another_and_encrypts_nothing() {
             format!("{key} key usage is GENERATE_VERIFY_MAC which is not valid for {operation}.");
         assert_eq!(refused["message"], told);
     }
+    for operation in
+        ["EnableKeyRotation", "GetKeyRotationStatus", "RotateKeyOnDemand", "ListKeyRotations"]
+    {
+        let refused = rig.kms(&owner, operation, json!({"KeyId": key})).await.json();
+        assert_eq!(refused["__type"], "UnsupportedOperationException", "{operation}");
+        let told = format!("{key} key spec is HMAC_256 which is not valid for this operation.");
+        assert_eq!(refused["message"], told);
+    }
     for operation in ["GenerateMac", "VerifyMac", "Sign"] {
         let refused = code(&rig, operation, json!({"KeyId": key})).await;
         assert_eq!(refused, "UnsupportedOperationException", "{operation}");

@@ -95,6 +95,18 @@ async fn nobody_reads_or_changes_anything_without_a_policy_that_says_so() {
         ),
         ("ListGrants", json!({"KeyId": arn})),
         ("RevokeGrant", json!({"KeyId": arn, "GrantId": "00"})),
+        ("EnableKeyRotation", json!({"KeyId": arn})),
+        ("DisableKeyRotation", json!({"KeyId": arn})),
+        ("GetKeyRotationStatus", json!({"KeyId": arn})),
+        ("RotateKeyOnDemand", json!({"KeyId": arn})),
+        ("ListKeyRotations", json!({"KeyId": arn})),
+        ("ReplicateKey", json!({"KeyId": arn, "ReplicaRegion": "eu-west-1"})),
+        ("UpdatePrimaryRegion", json!({"KeyId": arn, "PrimaryRegion": "eu-west-1"})),
+        (
+            "ListRetirableGrants",
+            json!({"RetiringPrincipal": format!("arn:aws:iam::{CUSTOMER}:user/nobody")}),
+        ),
+        ("CreateKey", json!({"MultiRegion": true})),
         ("CreateKey", json!({})),
         ("ListKeys", json!({})),
         ("ListAliases", json!({})),
@@ -104,6 +116,8 @@ async fn nobody_reads_or_changes_anything_without_a_policy_that_says_so() {
         let callers: &[u8] = match operation {
             // These have no key: an administrator of another account acts on his own.
             "CreateKey" | "ListKeys" | "ListAliases" | "GenerateRandom" => &[NOBODY, NODE],
+            // An administrator of another account may ask of his own principals only.
+            "ListRetirableGrants" => &[NOBODY, NODE],
             // An alias of that name in the caller's own account: the operator has none.
             "DeleteAlias" | "UpdateAlias" => &[NOBODY, NODE],
             // Refused for its alias' sake in nobody's case, for the key's in the operator's.

@@ -71,8 +71,8 @@ fn private(path: &Path, text: &str) {
 }
 
 pub(crate) struct Rig {
-    pub(crate) folder: tempfile::TempDir,
-    config: KmsConfig,
+    pub(crate) folder: Option<tempfile::TempDir>,
+    config: Option<KmsConfig>,
     running: Option<Running>,
     pub(crate) at: SocketAddr,
 }
@@ -111,32 +111,50 @@ impl Rig {
 
     /// A server whose data lies in `kms` of this folder.
     pub(crate) async fn in_folder(folder: tempfile::TempDir) -> Self {
+        Self::of_regions(folder, &[]).await
+    }
+
+    /// A server that stands for these Regions; none at all stands for any.
+    pub(crate) async fn of_regions(folder: tempfile::TempDir, regions: &[&str]) -> Self {
+        let rig = Self::at(folder.path(), regions).await;
+        Self { folder: Some(folder), ..rig }
+    }
+
+    /// The client of a server in another process.
+    pub(crate) fn of_another(at: SocketAddr) -> Self {
+        Self { folder: None, config: None, running: None, at }
+    }
+
+    /// A server in a folder that is kept.
+    pub(crate) async fn at(folder: &Path, regions: &[&str]) -> Self {
         static ARENA: Once = Once::new();
         ARENA.call_once(|| {
             let mode = keystead_envelope::memory::ArenaMode::Mlock;
             keystead_envelope::memory::init_arena(mode, 1 << 20).expect("key memory");
         });
-        private(&folder.path().join("principals.toml"), &start_file());
-        private(&folder.path().join("root-key"), &"5a".repeat(32));
+        private(&folder.join("principals.toml"), &start_file());
+        private(&folder.join("root-key"), &"5a".repeat(32));
         let config = KmsConfig {
             listen: "127.0.0.1:0".parse().expect("an address"),
-            data: folder.path().join("kms"),
-            principals: folder.path().join("principals.toml"),
-            insecure_plain_root_key: folder.path().join("root-key"),
+            data: folder.join("kms"),
+            principals: folder.join("principals.toml"),
+            insecure_plain_root_key: folder.join("root-key"),
             hosts: vec![],
+            regions: regions.iter().map(|r| r.parse().expect("a Region")).collect(),
             arena: keystead_kms::Arena::Mlock,
             insecure_swap: false,
             insecure_scheduler_ahead: None,
         };
         let running = keystead_kms::start(&config).await.expect("it starts");
         let at = running.address;
-        Self { folder, config, running: Some(running), at }
+        Self { folder: None, config: Some(config), running: Some(running), at }
     }
 
     /// Ends the server and starts another on the same folder, at another port.
     pub(crate) async fn restart(&mut self) {
         self.running.take().expect("running").stop().await;
-        let running = keystead_kms::start(&self.config).await.expect("it starts again");
+        let running = keystead_kms::start(self.config.as_ref().expect("its own")).await;
+        let running = running.expect("it starts again");
         self.at = running.address;
         self.running = Some(running);
     }
@@ -169,13 +187,14 @@ impl Rig {
         at_ms: i64,
         spoil: impl FnOnce(String) -> String,
     ) -> Answer {
-        let text = self.signed(key, service, headers, body, at_ms);
+        let text = self.signed(key, REGION, service, headers, body, at_ms);
         self.raw(spoil(text).as_bytes()).await
     }
 
     fn signed(
         &self,
         key: &Key,
+        region: &str,
         service: &str,
         headers: &[(&str, &str)],
         body: &str,
@@ -187,7 +206,7 @@ impl Rig {
             access_key_id: &key.id,
             secret: &key.secret,
             session_token: key.token.as_deref(),
-            region: REGION,
+            region,
             service,
         };
         let signed = signer.sign("POST", "/", "", &all, body.as_bytes(), at_ms);
@@ -207,7 +226,7 @@ impl Rig {
     pub(crate) async fn send_and_hang_up(&self, key: &Key, operation: &str, input: &Value) {
         let target = format!("TrentService.{operation}");
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", &*target)];
-        let text = self.signed(key, "kms", &headers, &input.to_string(), now_ms());
+        let text = self.signed(key, REGION, "kms", &headers, &input.to_string(), now_ms());
         let mut stream = tokio::net::TcpStream::connect(self.at).await.expect("connects");
         stream.write_all(text.as_bytes()).await.expect("sent");
     }
@@ -216,6 +235,60 @@ impl Rig {
     pub(crate) async fn kms(&self, key: &Key, operation: &str, input: Value) -> Answer {
         let target = format!("TrentService.{operation}");
         self.json(key, "kms", &target, &input).await
+    }
+
+    /// A KMS operation in a Region.
+    pub(crate) async fn kms_in(
+        &self,
+        region: &str,
+        key: &Key,
+        operation: &str,
+        input: &Value,
+    ) -> Answer {
+        self.json_in(region, key, "kms", &format!("TrentService.{operation}"), input).await
+    }
+
+    pub(crate) async fn json_in(
+        &self,
+        region: &str,
+        key: &Key,
+        service: &str,
+        target: &str,
+        input: &Value,
+    ) -> Answer {
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        let body = input.to_string();
+        let text = self.signed(key, region, service, &headers, &body, now_ms());
+        self.raw(text.as_bytes()).await
+    }
+
+    /// An operation in a Region that must succeed.
+    pub(crate) async fn good_in(&self, region: &str, operation: &str, input: Value) -> Value {
+        let answer = self.kms_in(region, &user(OWNER), operation, &input).await;
+        assert_eq!(answer.status, 200, "{operation} {input} in {region}: {}", answer.text);
+        answer.json()
+    }
+
+    /// A multi-Region key of the customer's with a replica that can be used; their common id.
+    pub(crate) async fn make_family(&self, replica_region: &str) -> String {
+        let made = self.good_in(REGION, "CreateKey", json!({"MultiRegion": true})).await;
+        let id = made["KeyMetadata"]["KeyId"].as_str().expect("an id").to_owned();
+        let input = json!({"KeyId": id, "ReplicaRegion": replica_region});
+        self.good_in(REGION, "ReplicateKey", input).await;
+        self.until_enabled(replica_region, &id).await;
+        id
+    }
+
+    /// A replica, and a key that changed places with its primary, is past that within a second.
+    pub(crate) async fn until_enabled(&self, region: &str, id: &str) {
+        for _ in 0..500 {
+            let described = self.good_in(region, "DescribeKey", json!({"KeyId": id})).await;
+            if described["KeyMetadata"]["KeyState"] == "Enabled" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{id} is not enabled in {region}");
     }
 
     pub(crate) async fn json(

@@ -1,10 +1,14 @@
 //! What is on record, and where.
 
-use crate::rig::{CUSTOMER, OPERATOR, OWNER, PROVIDER, Rig, policy, user};
+use crate::rig::{CUSTOMER, OPERATOR, OWNER, PROVIDER, REGION, Rig, policy, user};
 use keystead_aws::cloudtrail::TARGET_PREFIX;
 use serde_json::{Value, json};
 
 pub(crate) async fn lookup(rig: &Rig, who: u8, name: &str) -> Vec<Value> {
+    lookup_in(rig, REGION, who, name).await
+}
+
+pub(crate) async fn lookup_in(rig: &Rig, region: &str, who: u8, name: &str) -> Vec<Value> {
     let target = format!("{TARGET_PREFIX}LookupEvents");
     let mut found = Vec::new();
     let mut token = Value::Null;
@@ -13,7 +17,7 @@ pub(crate) async fn lookup(rig: &Rig, who: u8, name: &str) -> Vec<Value> {
         if !token.is_null() {
             input["NextToken"] = token;
         }
-        let answer = rig.json(&user(who), "cloudtrail", &target, &input).await;
+        let answer = rig.json_in(region, &user(who), "cloudtrail", &target, &input).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let page = answer.json();
         for event in page["Events"].as_array().expect("events") {
@@ -57,7 +61,7 @@ async fn a_cross_account_use_and_its_refusal_stand_in_both_accounts_without_secr
     }
     let plaintext = made.json()["Plaintext"].as_str().expect("base64").to_owned();
     let blob = made.json()["CiphertextBlob"].as_str().expect("base64").to_owned();
-    let folder = rig.folder.path().join("kms/trail");
+    let folder = rig.folder.as_ref().expect("its own").path().join("kms/trail");
     for file in std::fs::read_dir(&folder).expect("listed").flatten() {
         let text = std::fs::read_to_string(file.path()).expect("text");
         assert!(text.contains(&id));
