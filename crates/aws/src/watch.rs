@@ -47,7 +47,7 @@ pub struct WatchResponse {
     pub epoch: String,
     /// ARNs of the watched keys that a change touched.
     pub named: Vec<String>,
-    /// The deletion scheduler's clock, milliseconds since the epoch.
+    /// The scheduler's clock, milliseconds since the epoch.
     pub scheduler_time_ms: i64,
     /// The trail's signed head.
     pub head: Head,

@@ -1,6 +1,7 @@
 //! What needs a clock in the hand, or a server that dies between two steps.
 
 mod bench;
+mod families;
 mod rotations;
 mod states;
 

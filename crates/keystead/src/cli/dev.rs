@@ -68,7 +68,7 @@ pub(crate) enum DevCommand {
     Stop(DevFolder),
     /// Stop, then delete the folder
     Clean(DevFolder),
-    /// Put KMS's deletion scheduler forward: keys whose waiting period is over by then are deleted
+    /// Put KMS's scheduler forward: keys whose waiting period is over are deleted, due rotations happen
     KmsClock {
         /// By how much, as +8d
         #[arg(value_name = "SPAN")]

@@ -1,5 +1,6 @@
-//! `keystead dev kms-clock`: puts the deletion scheduler of a folder's KMS forward, so that one
-//! sees what a deletion does without waiting a week. Only deletions go by that clock.
+//! `keystead dev kms-clock`: puts the scheduler of a folder's KMS forward, so that one sees what a
+//! deletion does without waiting a week, or a rotation without waiting a year. Only what KMS does
+//! by itself goes by that clock.
 
 use super::folder::{self, write_private};
 use crate::failure::Failure;
@@ -36,8 +37,9 @@ pub(crate) fn put_forward(root: &Path, span: &str) -> Result<()> {
     let ahead = before.saturating_add(by);
     write_private(&path, &format!("{ahead}\n"))?;
     let (days, hours) = (ahead / (24 * 60 * MINUTE_MS), ahead / (60 * MINUTE_MS) % 24);
-    say!("the deletion scheduler of {} is {days} days {hours} h ahead", root.display());
-    say!("keys whose waiting period is over by then are deleted within a second, for good");
+    say!("the scheduler of {} is {days} days {hours} h ahead", root.display());
+    say!("keys whose waiting period is over by then are deleted within a second, for good;");
+    say!("keys whose rotation is due by then are rotated");
     Ok(())
 }
 

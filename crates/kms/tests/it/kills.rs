@@ -4,7 +4,7 @@ use crate::rig::{OWNER, REGION, Rig, user};
 use crate::trail::lookup_in;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const FOLDER: &str = "KEYSTEAD_TEST_KMS_FOLDER";
@@ -21,15 +21,31 @@ async fn serves_in_a_process_of_its_own() {
     std::future::pending::<()>().await;
 }
 
-fn start(folder: &Path) -> (Child, Rig) {
+/// The other process, killed and waited for, also when a test ends early.
+struct Server(Child);
+
+impl Server {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn start(folder: &Path) -> (Server, Rig) {
     let address = folder.join("address");
     let _ = std::fs::remove_file(&address);
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command.args(["--exact", "kills::serves_in_a_process_of_its_own"]).env(FOLDER, folder);
-    let child = command.stdout(std::process::Stdio::null()).spawn().expect("started");
+    let server = Server(command.stdout(Stdio::null()).spawn().expect("started"));
     for _ in 0..2000 {
         if let Ok(text) = std::fs::read_to_string(&address) {
-            return (child, Rig::of_another(text.parse().expect("an address")));
+            return (server, Rig::of_another(text.parse().expect("an address")));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -46,7 +62,7 @@ async fn a_kill_between_rotations_or_within_one_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut acknowledged = 0;
     let mut sealed: Vec<Value> = Vec::new();
-    let (mut child, mut rig) = start(folder.path());
+    let (mut server, mut rig) = start(folder.path());
     let id = rig.make_family(THERE).await;
     for round in 0..12_u64 {
         let input = json!({"KeyId": id, "NumberOfBytes": 32});
@@ -59,9 +75,8 @@ async fn a_kill_between_rotations_or_within_one_loses_nothing() {
             rig.send_and_hang_up(&user(OWNER), "RotateKeyOnDemand", &key).await;
             tokio::time::sleep(Duration::from_micros(700 * round)).await;
         }
-        child.kill().expect("killed");
-        child.wait().expect("it is dead");
-        (child, rig) = start(folder.path());
+        server.kill();
+        (server, rig) = start(folder.path());
         let here = rotations(&rig, REGION, &id).await;
         assert!((acknowledged..=acknowledged + 1).contains(&here.len()), "round {round}");
         acknowledged = here.len();
@@ -78,6 +93,4 @@ async fn a_kill_between_rotations_or_within_one_loses_nothing() {
             assert_eq!(events.len(), here.len(), "round {round} in {region}");
         }
     }
-    child.kill().expect("killed");
-    child.wait().expect("it is dead");
 }

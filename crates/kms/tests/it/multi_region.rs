@@ -205,6 +205,23 @@ async fn the_primary_key_changes_its_region_and_waits_for_its_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_hmac_key_has_a_family_and_no_rotation() {
+    let rig = Rig::new().await;
+    let make =
+        json!({"MultiRegion": true, "KeySpec": "HMAC_256", "KeyUsage": "GENERATE_VERIFY_MAC"});
+    let made = rig.good(&user(OWNER), "CreateKey", make).await;
+    let id = made["KeyMetadata"]["KeyId"].as_str().expect("an id");
+    let input = json!({"KeyId": id, "ReplicaRegion": THERE});
+    let replica = rig.good(&user(OWNER), "ReplicateKey", input).await["ReplicaKeyMetadata"].clone();
+    assert_eq!((&replica["KeySpec"], &replica["MultiRegion"]), (&json!("HMAC_256"), &json!(true)));
+    rig.until_enabled(THERE, id).await;
+    for region in [REGION, THERE] {
+        let refused = code_in(&rig, region, "RotateKeyOnDemand", json!({"KeyId": id})).await;
+        assert_eq!(refused, "UnsupportedOperationException");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_two_regions_refuses_every_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let rig = Rig::of_regions(folder, &[REGION, THERE]).await;

@@ -67,28 +67,35 @@ pub(super) fn of_cluster(stage: &Stage, cluster: &Cluster) -> Wanted {
     wanted
 }
 
-/// The material of a KMS key, unsealed with the plain root key that `dev` writes.
-pub(super) fn material(stage: &Stage, cluster: &Cluster) -> Vec<u8> {
+/// Every material of a KMS key, unsealed with the plain root key that `dev` writes.
+pub(super) fn materials(stage: &Stage, cluster: &Cluster) -> Vec<Vec<u8>> {
     use keystead_envelope::memory::DataKey;
     use keystead_envelope::root_key::RootKey;
-    let answer = stage.owner.call("DescribeKey", serde_json::json!({"KeyId": cluster.key_arn}));
-    let id = answer.body["KeyMetadata"]["CurrentKeyMaterialId"].as_str().expect("an id").to_owned();
+    let input = serde_json::json!({
+        "KeyId": cluster.key_arn, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"
+    });
+    let answer = stage.owner.call("ListKeyRotations", input);
     let store = std::fs::read(stage.world.data().join("kms/store.redb")).expect("the store");
-    let mark = format!("\"id\":\"{id}\",\"sealed\":\"");
-    let at = store
-        .windows(mark.len())
-        .rposition(|w| w == mark.as_bytes())
-        .expect("the record is in the store")
-        + mark.len();
-    let sealed: Vec<u8> = store[at..].iter().copied().take_while(|b| *b != b'"').collect();
-    let sealed = from_base64(std::str::from_utf8(&sealed).expect("base64"));
     let root = std::fs::read_to_string(stage.world.data().join("config/root-key"));
     let root = root.expect("the root key");
     let mut root = super::unhex(root.trim());
     let root = DataKey::from_slice_zeroizing(&mut root).expect("key memory");
     let root = RootKey::new(root).expect("32 bytes");
-    let aad = format!("keystead material 1\n{}\n{id}", cluster.key_arn);
-    root.open(aad.as_bytes(), &sealed).expect("it opens").expose().to_vec()
+    let listed = answer.body["Rotations"].as_array().expect("a list");
+    let ids = listed.iter().map(|one| one["KeyMaterialId"].as_str().expect("an id"));
+    ids.map(|id| {
+        let mark = format!("\"id\":\"{id}\",\"sealed\":\"");
+        let at = store
+            .windows(mark.len())
+            .rposition(|w| w == mark.as_bytes())
+            .expect("the record is in the store")
+            + mark.len();
+        let sealed: Vec<u8> = store[at..].iter().copied().take_while(|b| *b != b'"').collect();
+        let sealed = from_base64(std::str::from_utf8(&sealed).expect("base64"));
+        let aad = format!("keystead material 1\n{}\n{id}", cluster.key_arn);
+        root.open(aad.as_bytes(), &sealed).expect("it opens").expose().to_vec()
+    })
+    .collect()
 }
 
 fn from_base64(text: &str) -> Vec<u8> {

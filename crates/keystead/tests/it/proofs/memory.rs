@@ -16,9 +16,18 @@ fn a_freeze_leaves_no_key_in_any_process() {
     let stage = Stage::new(World::start(options));
     let cluster = stage.cluster("wiped");
     let wanted = keys::of_cluster(&stage, &cluster);
-    let mut material = Wanted::default();
-    material.secret("material of the key", &keys::material(&stage, &cluster));
     let load = Load::start(&cluster.postgres, 4);
+    // The cluster's keys are older material's; the proofs of the running leases go on.
+    for _ in 0..2 {
+        let rotated = stage.owner.call("RotateKeyOnDemand", json!({"KeyId": cluster.key_arn}));
+        assert_eq!(rotated.status, 200, "{}", rotated.body);
+    }
+    let mut material = Wanted::default();
+    let materials = keys::materials(&stage, &cluster);
+    assert_eq!(materials.len(), 3);
+    for (number, bytes) in materials.iter().enumerate() {
+        material.secret(&format!("material {number} of the key"), bytes);
+    }
     let mut read = 0;
     for cycle in 0..count(3, 100) {
         let live = wanted.scan(stage.world.pid("node"));
