@@ -117,7 +117,10 @@ impl SqliteStore {
         if half.exists() {
             fs::remove_file(&half).map_err(fault)?;
         }
-        sqlx::query("VACUUM INTO ?").bind(half.display().to_string()).execute(&self.connections).await?;
+        sqlx::query("VACUUM INTO ?")
+            .bind(half.display().to_string())
+            .execute(&self.connections)
+            .await?;
         File::open(&half).and_then(|f| f.sync_all()).map_err(fault)?;
         fs::rename(&half, &kept).map_err(fault)
     }
