@@ -2,7 +2,9 @@
 
 use super::{ALGORITHM, HttpRequest};
 use aws_lc_rs::digest::{SHA256, digest};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode, utf8_percent_encode,
+};
 
 /// Everything but the unreserved characters of RFC 3986.
 const ENCODE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -109,15 +111,27 @@ fn canonical_path(path: &str, s3: bool) -> String {
     utf8_percent_encode(&normal, ENCODE_PATH).to_string()
 }
 
-/// Pairs decoded, encoded one way, and sorted by encoded name, then value.
+/// Pairs decoded, encoded one way, and sorted by encoded name, then value. Decoded to bytes, not to
+/// text: two queries that differ in bytes which are no UTF-8 must not share one canonical form.
 fn canonical_query(query: &str) -> String {
-    let encode = |text: &str| utf8_percent_encode(text, ENCODE).to_string();
-    let mut pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes())
-        .map(|(name, value)| (encode(&name), encode(&value)))
+    let encode = |raw: &str| {
+        let bytes: Vec<u8> = percent_decode_str(&raw.replace('+', " ")).collect();
+        percent_encode(&bytes, ENCODE).to_string()
+    };
+    let mut pairs: Vec<(String, String)> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (encode(name), encode(value)))
         .collect();
     pairs.sort();
     let pairs: Vec<String> = pairs.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
     pairs.join("&")
+}
+
+/// One name or value as a query carries it.
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, ENCODE).to_string()
 }
 
 #[cfg(test)]
@@ -135,6 +149,13 @@ mod tests {
     #[test]
     fn queries_sort_by_encoded_pair() {
         assert_eq!(canonical_query("b=2&a=x%20y&a=&c"), "a=&a=x%20y&b=2&c=");
+        assert_eq!(canonical_query("&a=1+2&&=x&d=e=f"), "=x&a=1%202&d=e%3Df");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_apart() {
+        assert_eq!(canonical_query("a=%ff"), "a=%FF");
+        assert_ne!(canonical_query("a=%ff"), canonical_query("a=%fe"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What can be wrong with a signature, and its two wire forms.
+//! What can be wrong with a signature, and the wire forms of the JSON and query services; S3's form
+//! is in `s3_fault`.
 
 use crate::AwsError;
 
@@ -56,6 +57,49 @@ pub enum AuthFault {
     /// The scope's date is not that of the request.
     #[error("scope date differs from the request's date")]
     ScopeDate,
+
+    // S3's alone.
+    /// Another scheme than ours: the field is its name. Version 2, ECDSA, Bearer.
+    #[error("signature scheme {0} is not spoken")]
+    Mechanism(String),
+    /// Signed in the header and in the query.
+    #[error("signed in the header and in the query")]
+    TwoMechanisms,
+    /// A parameter of a presigned URL is missing, repeated or not well-formed.
+    #[error("presigned: {0}")]
+    Query(String),
+    /// A fault of the scope that a presigned URL names.
+    #[error("presigned: {0}")]
+    InQuery(Box<AuthFault>),
+    /// The presigned URL's time is over.
+    #[error("presigned request has expired")]
+    Lapsed,
+    /// The presigned URL's time has not begun.
+    #[error("presigned request is not yet valid")]
+    NotBegun,
+    /// Signed more than a quarter of an hour ago, or ahead.
+    #[error("the clocks differ too much")]
+    Skewed,
+    /// The scope names a Region that this endpoint does not serve.
+    #[error("scope names region {given}, this is {served}")]
+    ForeignRegion {
+        /// As sent.
+        given: String,
+        /// The endpoint's own.
+        served: String,
+    },
+    /// No `x-amz-content-sha256`.
+    #[error("x-amz-content-sha256 is missing")]
+    NoPayload,
+    /// An `x-amz-content-sha256` that is none of those spoken; the field is its value.
+    #[error("x-amz-content-sha256 {0:?} is not spoken")]
+    Payload(String),
+    /// A chunked body without `x-amz-decoded-content-length`.
+    #[error("x-amz-decoded-content-length is missing")]
+    NoLength,
+    /// A header about the body that cannot be; the field is the whole text.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 const MISMATCH: &str = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.";
@@ -91,6 +135,7 @@ impl AuthFault {
                 "Credential should be scoped with a valid terminator: 'aws4_request'".to_owned()
             }
             Self::ScopeDate => "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP".to_owned(),
+            s3_only => s3_only.s3().message.unwrap_or_default(),
         }
     }
 

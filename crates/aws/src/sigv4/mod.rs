@@ -1,20 +1,37 @@
-//! Signature version 4, header form: read, verify, make.
+//! Signature version 4: read, verify, make.
 //!
 //! [`parse`] reads who claims to have signed; the server looks the secret up; [`verify`] decides.
 //! Host and every `x-amz-*` header sent must be signed, Host must be one of the server's own names
 //! (a request recorded elsewhere is refused), the clock may differ by five minutes either way, and
-//! the signature is compared in constant time. Presigned URLs and chunked bodies are not spoken.
+//! the signature is compared in constant time. This pair takes the header form alone, with the
+//! whole body at hand: presigned URLs and chunked bodies are S3's, and are taken by its own pair,
+//! [`parse_s3`] and [`verify_s3`].
 
+mod body;
 mod canonical;
+mod chain;
+mod chunked;
 mod fault;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod owned;
+mod payload;
+mod presigned;
+mod s3;
+mod s3_fault;
+mod s3_signer;
 mod signer;
 #[cfg(test)]
 mod tests;
+mod trailer;
 
+pub use body::{BodyCheck, BodyFault};
 pub use fault::AuthFault;
+pub use payload::Payload;
+pub use presigned::MOST_EXPIRES_S;
+pub use s3::{S3_SKEW_MS, S3Claim, S3Endpoint, S3Form, parse_s3, verify_s3};
+pub use s3_signer::ChunkSigner;
 pub use signer::{Signer, SigningKey};
+pub use trailer::Trailers;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
@@ -36,7 +53,7 @@ pub struct HttpRequest<'a> {
     pub query: &'a str,
     /// Header names in lower case with their values, in order; a name may repeat.
     pub headers: &'a [(String, String)],
-    /// The body.
+    /// The body; S3's pair does not look at it.
     pub body: &'a [u8],
 }
 
@@ -51,7 +68,8 @@ impl<'a> HttpRequest<'a> {
     }
 }
 
-/// What the Authorization header claims; nothing of it is proved before [`verify`].
+/// What the Authorization header, or a presigned URL, claims; nothing of it is proved before
+/// [`verify`] or [`verify_s3`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presented {
     /// Access key id (`AKIA…` or `ASIA…`).
@@ -68,10 +86,17 @@ pub struct Presented {
     pub signed_headers: Vec<String>,
     /// The signature, hexadecimal.
     pub signature: String,
-    /// `x-amz-security-token`; the server compares it with the session's.
+    /// `x-amz-security-token`, in a presigned URL the parameter; the server compares it with the session's.
     pub session_token: Option<String>,
-    /// `x-amz-date`, as sent.
+    /// `x-amz-date`, in a presigned URL the parameter; as sent.
     pub amz_date: String,
+}
+
+impl Presented {
+    /// The credential scope: date, Region, service, terminator.
+    fn scope(&self) -> String {
+        format!("{}/{}/{}/{TERMINATOR}", self.scope_date, self.region, self.service)
+    }
 }
 
 /// Reads the Authorization header.
@@ -120,8 +145,8 @@ pub fn parse(req: &HttpRequest<'_>) -> Result<Presented, AuthFault> {
     else {
         return Err(AuthFault::Incomplete(missing.trim_end().to_owned()));
     };
-    let scope: Vec<&str> = credential.split('/').collect();
-    let [access_key_id, scope_date, region, service, terminator] = scope.as_slice() else {
+    let Some([access_key_id, scope_date, region, service, terminator]) = split_scope(credential)
+    else {
         return Err(AuthFault::Incomplete(format!(
             "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{}'",
             credential.chars().take(200).collect::<String>()
@@ -134,16 +159,22 @@ pub fn parse(req: &HttpRequest<'_>) -> Result<Presented, AuthFault> {
             _ => return Err(AuthFault::UnknownToken),
         };
     Ok(Presented {
-        access_key_id: (*access_key_id).to_owned(),
-        scope_date: (*scope_date).to_owned(),
-        region: (*region).to_owned(),
-        service: (*service).to_owned(),
-        terminator: (*terminator).to_owned(),
+        access_key_id: access_key_id.to_owned(),
+        scope_date: scope_date.to_owned(),
+        region: region.to_owned(),
+        service: service.to_owned(),
+        terminator: terminator.to_owned(),
         signed_headers: signed.split(';').map(str::to_owned).collect(),
         signature: signature.to_owned(),
         session_token,
         amz_date: amz_date.to_owned(),
     })
+}
+
+/// Access key id, date, Region, service and terminator of a `Credential`.
+fn split_scope(credential: &str) -> Option<[&str; 5]> {
+    let parts: Vec<&str> = credential.split('/').collect();
+    parts.try_into().ok()
 }
 
 /// Decides whether the request was signed with `secret`, now, for this server and as it stands.
@@ -170,7 +201,7 @@ pub fn verify_with(
 ) -> Result<(), AuthFault> {
     check_scope(p)?;
     check_time(p, now_ms)?;
-    check_headers(p, req, allowed_hosts)?;
+    check_headers(p, req, |host| allowed_hosts.iter().any(|h| h.eq_ignore_ascii_case(host)))?;
     let body_hash = canonical::hex_sha256(req.body);
     let declared = req.headers.iter().filter(|(n, _)| n == "x-amz-content-sha256");
     for (_, value) in declared {
@@ -178,9 +209,18 @@ pub fn verify_with(
             return Err(AuthFault::Mismatch);
         }
     }
+    check_signature(p, req, &body_hash, key)
+}
+
+/// Compares the signature of the request, with `body_hash` for its body, in constant time.
+fn check_signature(
+    p: &Presented,
+    req: &HttpRequest<'_>,
+    body_hash: &str,
+    key: &SigningKey,
+) -> Result<(), AuthFault> {
     let names: Vec<&str> = p.signed_headers.iter().map(String::as_str).collect();
-    let scope = format!("{}/{}/{}/{TERMINATOR}", p.scope_date, p.region, p.service);
-    let text = canonical::string_to_sign(req, &names, &body_hash, &p.amz_date, &scope);
+    let text = canonical::string_to_sign(req, &names, body_hash, &p.amz_date, &p.scope());
     let ours = key.signature(text.as_bytes());
     // Compared as text: hexadecimal in another case is not what SigV4 sends.
     verify_slices_are_equal(ours.as_bytes(), p.signature.as_bytes())
@@ -228,7 +268,7 @@ fn check_time(p: &Presented, now_ms: i64) -> Result<(), AuthFault> {
 fn check_headers(
     p: &Presented,
     req: &HttpRequest<'_>,
-    allowed_hosts: &[String],
+    serves: impl Fn(&str) -> bool,
 ) -> Result<(), AuthFault> {
     // A sorted list without repeats: one request has one canonical form.
     if !p.signed_headers.is_sorted_by(|a, b| a < b) {
@@ -244,7 +284,7 @@ fn check_headers(
         return Err(AuthFault::Unsigned(name.clone()));
     }
     let host = req.header("host").ok_or_else(|| AuthFault::Unsigned("host".to_owned()))?;
-    if !allowed_hosts.iter().any(|h| h.eq_ignore_ascii_case(host.trim())) {
+    if !serves(host.trim()) {
         return Err(AuthFault::Mismatch);
     }
     Ok(())

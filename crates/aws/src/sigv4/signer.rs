@@ -1,5 +1,6 @@
 //! The signing key and the client's side.
 
+use super::chain::Hex;
 use super::{ALGORITHM, HttpRequest, TERMINATOR, canonical};
 use aws_lc_rs::hmac;
 
@@ -22,6 +23,13 @@ impl SigningKey {
     pub(super) fn signature(&self, string_to_sign: &[u8]) -> String {
         hex::encode(hmac::sign(&self.0, string_to_sign))
     }
+
+    /// The signature of a text that comes in parts: nothing is put together for it.
+    pub(super) fn signature_of_parts(&self, parts: &[&[u8]]) -> Hex {
+        let mut context = hmac::Context::with_key(&self.0);
+        parts.iter().for_each(|part| context.update(part));
+        Hex::of(context.sign().as_ref())
+    }
 }
 
 /// Signs requests of our own clients.
@@ -35,7 +43,7 @@ pub struct Signer<'a> {
     pub session_token: Option<&'a str>,
     /// Region of the scope.
     pub region: &'a str,
-    /// Service of the scope: `kms`, `sts`, `iam`, `cloudtrail`.
+    /// Service of the scope: `kms`, `sts`, `iam`, `cloudtrail`, `s3`.
     pub service: &'a str,
 }
 
@@ -49,6 +57,19 @@ impl Signer<'_> {
         query: &str,
         headers: &[(String, String)],
         body: &[u8],
+        now_ms: i64,
+    ) -> Vec<(String, String)> {
+        self.sign_hash(method, path, query, headers, &canonical::hex_sha256(body), now_ms)
+    }
+
+    /// [`Signer::sign`] by what stands for the body in the canonical request.
+    pub(super) fn sign_hash(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        headers: &[(String, String)],
+        body_hash: &str,
         now_ms: i64,
     ) -> Vec<(String, String)> {
         let date = canonical::amz_date(now_ms);
@@ -67,11 +88,10 @@ impl Signer<'_> {
         names.sort_unstable();
         names.dedup();
         let day = date.get(..8).unwrap_or_default();
-        let scope = format!("{day}/{}/{}/{TERMINATOR}", self.region, self.service);
-        let req = HttpRequest { method, path, query, headers: &all, body };
-        let text =
-            canonical::string_to_sign(&req, &names, &canonical::hex_sha256(body), &date, &scope);
-        let key = SigningKey::derive(self.secret, day, self.region, self.service);
+        let scope = self.scope(day);
+        let req = HttpRequest { method, path, query, headers: &all, body: &[] };
+        let text = canonical::string_to_sign(&req, &names, body_hash, &date, &scope);
+        let key = self.key(day);
         added.push((
             "authorization".to_owned(),
             format!(
@@ -82,5 +102,13 @@ impl Signer<'_> {
             ),
         ));
         added
+    }
+
+    pub(super) fn scope(&self, day: &str) -> String {
+        format!("{day}/{}/{}/{TERMINATOR}", self.region, self.service)
+    }
+
+    pub(super) fn key(&self, day: &str) -> SigningKey {
+        SigningKey::derive(self.secret, day, self.region, self.service)
     }
 }
