@@ -1,9 +1,7 @@
-//! A request as text: `METHOD path?query`, header lines, an empty line, the body.
+//! A request of KMS or of a query service, as text (see [`Owned::read`]).
 
-use crate::sigv4::owned::{ID, NOW, Owned, SECRET};
+use crate::sigv4::owned::{HOST, ID, NOW, Owned, SECRET};
 use crate::sigv4::{AuthFault, Presented, Signer, parse, verify};
-
-const HOST: &str = "127.0.0.1:7480";
 
 /// Everything of the corpus that was signed with [`SECRET`], by boto3: nothing else may verify.
 const SIGNED: [&[u8]; 7] = [
@@ -77,41 +75,9 @@ fn signed_by_us(mut sent: Owned) {
 }
 
 impl Owned {
-    /// `None` for what no HTTP server hands on: names that are no tokens, control characters.
-    fn read(data: &[u8]) -> Option<Self> {
-        let at = data.windows(2).position(|w| w == b"\n\n")?;
-        let head = String::from_utf8_lossy(&data[..at]).into_owned();
-        let mut lines = head.split('\n');
-        let (method, target) = lines.next()?.split_once(' ')?;
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let token = |text: &str| {
-            let fits = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            !text.is_empty() && text.bytes().all(fits)
-        };
-        let mut headers = Vec::new();
-        for line in lines {
-            let (name, value) = line.split_once(':')?;
-            if !token(name) || value.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
-                return None;
-            }
-            let value = value.trim_matches([' ', '\t']);
-            headers.push((name.to_ascii_lowercase(), value.to_owned()));
-        }
-        if !token(method) || headers.len() > 100 || target.bytes().any(|b| b <= 0x20 || b == 0x7f) {
-            return None;
-        }
-        Some(Self {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            headers,
-            body: data[at + 2..].to_vec(),
-        })
-    }
-
     /// What a signature speaks for, told in a way of its own: method, body, pairs of the query,
     /// and each signed header with its words.
-    fn signed_sense(&self, presented: &Presented) -> impl PartialEq + use<> {
+    pub(super) fn signed_sense(&self, presented: &Presented) -> impl PartialEq + use<> {
         let value = |name: &String| {
             let values = self.headers.iter().filter(|(n, _)| n == name);
             let words = values.map(|(_, v)| v.split(' ').filter(|w| !w.is_empty()));

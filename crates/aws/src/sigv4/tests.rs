@@ -10,6 +10,10 @@ use aws_sigv4::sign::v4;
 use proptest::prelude::*;
 use std::time::{Duration, UNIX_EPOCH};
 
+mod bodies;
+mod presigned;
+mod s3;
+
 impl Owned {
     fn kms(body: &str) -> Self {
         let pair = |n: &str, v: &str| (n.to_owned(), v.to_owned());
