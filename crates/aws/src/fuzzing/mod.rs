@@ -1,14 +1,18 @@
 //! Fuzz targets: each takes any bytes and panics when an invariant breaks. `cargo test` runs them
 //! on `fuzz/corpus/` and mutations of it, cargo-fuzz (which sets `cfg(fuzzing)`) from `fuzz/`.
 
+mod chunked;
 mod json;
 mod policy;
 mod query;
+mod s3;
 mod sigv4;
 
+pub use chunked::chunked;
 pub use json::json;
 pub use policy::policy;
 pub use query::query;
+pub use s3::s3;
 pub use sigv4::sigv4;
 
 #[cfg(test)]
@@ -18,6 +22,16 @@ mod tests {
     #[test]
     fn fuzz_sigv4() {
         run("sigv4", super::sigv4);
+    }
+
+    #[test]
+    fn fuzz_s3() {
+        run("s3", super::s3);
+    }
+
+    #[test]
+    fn fuzz_chunked() {
+        run("chunked", super::chunked);
     }
 
     #[test]
