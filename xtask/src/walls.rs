@@ -7,16 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folder, and the folders it may import.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("fuzzing", &[]),
     ("types", &[]),
     ("envelope", &["types", "fuzzing"]),
     ("aws", &["types", "fuzzing"]),
     ("kms", &["types", "envelope", "aws"]),
+    ("objects", &["types", "envelope", "aws"]),
     ("volumes", &["types", "envelope", "fuzzing"]),
-    ("node", &["types", "envelope", "aws", "volumes"]),
+    ("node", &["types", "envelope", "aws", "objects", "volumes"]),
     ("control", &["types", "aws"]),
-    ("keystead", &["types", "envelope", "aws", "kms", "volumes", "node", "control"]),
+    ("keystead", &["types", "envelope", "aws", "kms", "objects", "volumes", "node", "control"]),
 ];
 
 /// What no product may hold: a dev-dependency at most.
@@ -24,9 +25,9 @@ const TESTS_ONLY: [&str; 1] = ["fuzzing"];
 
 /// Crypto library, and who may hold it. AEAD, XTS and data-key derivation are envelope's; aws has
 /// SHA-256, HMAC and signatures for SigV4 and the trail; kms signs the trail; control hashes
-/// tokens.
-const CRYPTO: [(&str, &[&str]); 10] = [
-    ("aws-lc-rs", &["envelope", "aws", "kms", "control"]),
+/// tokens; objects has the checksums of S3 (SHA-1, SHA-256, and MD5 for Content-MD5).
+const CRYPTO: [(&str, &[&str]); 11] = [
+    ("aws-lc-rs", &["envelope", "aws", "kms", "objects", "control"]),
     ("aws-lc-sys", &["envelope"]),
     ("argon2", &["envelope"]),
     ("aes", &["envelope"]),
@@ -36,13 +37,15 @@ const CRYPTO: [(&str, &[&str]); 10] = [
     ("hkdf", &[]),
     ("sha2", &[]),
     ("hmac", &[]),
+    ("md-5", &["objects"]),
 ];
 
 /// What a pure crate must not import.
-const PURE: [(&str, &[&str]); 4] = [
+const PURE: [(&str, &[&str]); 5] = [
     ("types", &["tokio", "reqwest", "hyper", "rustix", "libc"]),
     ("envelope", &["tokio", "reqwest", "hyper", "sqlx", "redb"]),
     ("aws", &["tokio", "reqwest", "hyper", "aws-sdk-kms", "rustix", "libc"]),
+    ("objects", &["reqwest", "aws-sdk-kms", "aws-sdk-sts"]),
     ("volumes", &["tokio", "reqwest", "hyper", "aws-sdk-kms"]),
 ];
 

@@ -56,10 +56,21 @@ impl Sealer {
         self.sealed + self.waiting as u64
     }
 
+    /// Makes room for a plaintext of so many bytes, as far as a batch holds it.
+    pub fn reserve(&mut self, plaintext_bytes: u64) {
+        let batch = (self.batch * FRAME_BYTES) as u64;
+        let room = super::message_bytes(0, plaintext_bytes.min(batch));
+        self.buf.reserve_exact(usize::try_from(room).unwrap_or(0).saturating_sub(self.buf.len()));
+    }
+
     /// Takes plaintext until a batch is full; answers how much of it. When that is not all, the
     /// batch is to be sealed.
     pub fn push(&mut self, mut plaintext: &[u8]) -> usize {
         let before = plaintext.len();
+        if self.waiting == 0 {
+            // What was sealed in place has been written by now.
+            self.buf.clear();
+        }
         while !plaintext.is_empty() && self.waiting < self.batch * FRAME_BYTES {
             let in_frame = self.waiting % FRAME_BYTES;
             if in_frame == 0 {
@@ -82,11 +93,22 @@ impl Sealer {
 
     /// Seals the full batch: the next part of the message.
     pub fn seal(&mut self, data_key: &DataKey) -> Result<Vec<u8>, MessageError> {
-        debug_assert!(self.is_full(), "only a full batch is sealed");
-        let key = MessageKey::of(data_key, &self.header)?;
-        self.seal_full(&key)?;
+        self.seal_in_place(data_key)?;
         let again = Vec::with_capacity(self.buf.len());
         Ok(std::mem::replace(&mut self.buf, again))
+    }
+
+    /// Seals the full batch where it lies: until more is pushed, [`Sealer::sealed`] is the next part
+    /// of the message.
+    pub fn seal_in_place(&mut self, data_key: &DataKey) -> Result<(), MessageError> {
+        debug_assert!(self.is_full(), "only a full batch is sealed");
+        let key = MessageKey::of(data_key, &self.header)?;
+        self.seal_full(&key)
+    }
+
+    /// What was sealed in place; nothing once more was pushed.
+    pub fn sealed(&self) -> &[u8] {
+        if self.waiting == 0 { &self.buf } else { &[] }
     }
 
     /// Seals what is left; what it answers ends the message.

@@ -92,6 +92,28 @@ fn a_range_opens_from_its_own_frames() {
 }
 
 #[test]
+fn batches_sealed_in_place_make_the_same_message() {
+    for n in SIZES {
+        let (key, plaintext) = (key(), text(n));
+        let mut sealer = Sealer::begin(&key, &context(), &wrapped(), 2).expect("begun");
+        sealer.reserve(n as u64);
+        let mut out = sealer.header().bytes().to_vec();
+        let mut rest = &plaintext[..];
+        while !rest.is_empty() {
+            let taken = sealer.push(rest);
+            rest = &rest[taken..];
+            if sealer.is_full() {
+                assert!(sealer.sealed().is_empty());
+                sealer.seal_in_place(&key).expect("sealed");
+                out.extend_from_slice(sealer.sealed());
+            }
+        }
+        out.extend_from_slice(&sealer.finish(&key).expect("finished"));
+        assert_eq!(open_whole(&key, &out).expect("opens"), plaintext, "{n}");
+    }
+}
+
+#[test]
 fn another_key_is_told_apart_before_anything_is_opened() {
     let message = sealed_whole(b"text");
     let other = DataKey::from_slice_zeroizing(&mut [8; 32]).expect("key memory");
