@@ -13,7 +13,7 @@ const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 const KERNEL: (u32, u32) = (6, 9);
 
 /// What must be there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 14] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
@@ -27,6 +27,9 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("/sbin/depmod", "kmod"),
     ("/usr/bin/curl", "curl"),
     ("/usr/bin/jq", "jq"),
+    // Stock clients of the S3 gateway.
+    ("/usr/bin/restic", "restic"),
+    ("/usr/bin/rclone", "rclone"),
 ];
 
 /// The stock client.

@@ -15,6 +15,7 @@ pub mod checksum;
 mod conditions;
 mod disk;
 mod error;
+pub mod gateway;
 mod index;
 pub mod limits;
 mod model;

@@ -1,9 +1,10 @@
-//! The store against its promises, through its public face.
+//! The store against its promises, through its public face; the gateway over TCP.
 
 mod conditions;
 mod crash;
 mod freeze;
 mod full_disk;
+mod gateway;
 mod listing;
 mod model;
 mod multipart;

@@ -1,0 +1,7 @@
+//! The gateway over TCP: stock clients for what they do, a hand-written client for what they
+//! cannot, and the freeze.
+
+mod clients;
+mod freeze;
+mod rig;
+mod strangers;
