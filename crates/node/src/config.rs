@@ -4,6 +4,7 @@
 use keystead_types::{Region, UserArn};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -48,6 +49,16 @@ pub enum Arena {
     Mlock,
 }
 
+/// The S3 gateway.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct S3 {
+    /// Where it listens: on loopback, for off loopback every port needs TLS.
+    pub listen: SocketAddr,
+    /// The domain whose subdomains are buckets (virtual-hosted style), when there is one.
+    pub domain: Option<String>,
+}
+
 /// The settings of `keystead node serve`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +88,8 @@ pub struct NodeConfig {
     /// On SIGTERM: stop workloads and detach volumes; else they stay with the holder.
     #[serde(default)]
     pub detach_on_stop: bool,
+    /// Where S3 is served; nowhere without it.
+    pub s3: Option<S3>,
     /// The AWS endpoint of each Region.
     pub kms: BTreeMap<Region, String>,
 }
@@ -104,6 +117,12 @@ impl NodeConfig {
         let config: Self = table.try_into().map_err(|e: toml::de::Error| e.to_string())?;
         if !config.kms.contains_key(&config.region) {
             return Err(format!("[kms] names no endpoint for {}", config.region));
+        }
+        if let Some(s3) = config.s3.as_ref().filter(|s3| !s3.listen.ip().is_loopback()) {
+            return Err(format!(
+                "[s3] cannot listen on {}: off loopback every port needs TLS, which comes later",
+                s3.listen
+            ));
         }
         Ok(config)
     }
@@ -213,6 +232,8 @@ mod tests {
     #[test]
     fn unknown_keys_and_a_missing_endpoint_are_refused() {
         assert!(parse(TEXT, &[("KEYSTEAD__TYPO", "1")]).is_err());
+        let far = format!("{TEXT}\n[s3]\nlisten = \"0.0.0.0:7490\"\n");
+        assert!(parse(&far, &[]).expect_err("no TLS").contains("TLS"));
         let other = TEXT.replace("eu-central-1 =", "eu-west-1 =");
         assert!(parse(&other, &[]).expect_err("no endpoint").contains("eu-central-1"));
     }

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod assignments;
+mod buckets;
 mod cgroup;
 mod cluster;
 mod config;

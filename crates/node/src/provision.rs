@@ -10,7 +10,7 @@ use crate::kms::tenant::Purpose;
 use crate::status::Board;
 use crate::time::{SystemClock, jittered};
 use keystead_types::{
-    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, VolumeAssignment,
+    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, StoreKey, VolumeAssignment,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,11 @@ use tokio::sync::{Notify, watch};
 const AGAIN: Duration = Duration::from_millis(700);
 const CANARY_BYTES: i32 = 32;
 const VOLUME_KEY_BYTES: i32 = 64;
+const BUCKET_KEY_BYTES: i32 = 32;
+/// A bucket's data key seals for so long; then the next one does.
+const BUCKET_KEY_LIFE_MS: i64 = 30 * 24 * 3_600_000;
+/// Whether one is due is looked at so often.
+const RENEWALS: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, thiserror::Error)]
 enum ProvisionError {
@@ -54,6 +59,7 @@ pub(crate) async fn run(
         let changed = tokio::select! {
             changed = assignment.changed() => changed,
             () = tokio::time::sleep(jittered(AGAIN)), if !whole => Ok(()),
+            () = tokio::time::sleep(RENEWALS) => Ok(()),
         };
         if changed.is_err() {
             return;
@@ -88,7 +94,39 @@ async fn cluster(
         }
         grant(config, kms, board, grants, wanted, binding, volume, made).await?;
     }
+    buckets(kms, board, wanted, binding).await
+}
+
+/// Data keys of buckets and of the S3 credentials: the first, and a next one when its time has come.
+async fn buckets(
+    kms: &Kms,
+    board: &Board,
+    wanted: &ClusterAssignment,
+    binding: &Binding,
+) -> Result<(), ProvisionError> {
+    let make = async |keys: &[StoreKey], context: EncryptionContext| {
+        let (role, bytes) = (&wanted.tenant_role, BUCKET_KEY_BYTES);
+        let wrapped = kms.make(role, &binding.key, &context, bytes).await?;
+        let ordinal = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let created_ms = SystemClock.wall_ms();
+        Ok::<_, Failure>(StoreKey { ordinal, wrapped: vec![wrapped], created_ms })
+    };
+    if due(&wanted.credentials) && !board.has_credentials(&wanted.cluster, &wanted.credentials) {
+        let context = EncryptionContext::credentials(&wanted.cluster);
+        board.credentials(&wanted.cluster, make(&wanted.credentials, context).await?);
+    }
+    for bucket in &wanted.buckets {
+        if due(&bucket.keys) && !board.has_bucket_key(&bucket.bucket, &bucket.keys) {
+            let context = EncryptionContext::bucket(&wanted.cluster, &bucket.bucket);
+            board.bucket_key(&bucket.bucket, make(&bucket.keys, context).await?);
+        }
+    }
     Ok(())
+}
+
+fn due(keys: &[StoreKey]) -> bool {
+    let age = |key: &StoreKey| SystemClock.wall_ms().saturating_sub(key.created_ms);
+    keys.last().is_none_or(|newest| age(newest) > BUCKET_KEY_LIFE_MS)
 }
 
 #[allow(clippy::too_many_arguments)] // One call site; a struct would only rename them.

@@ -1,6 +1,7 @@
 //! Puts the node's parts together and runs them until a signal.
 
 use crate::assignments::{self, Control};
+use crate::buckets::Buckets;
 use crate::config::{ConfigError, NodeConfig, read_secret};
 use crate::fleet::{Fleet, Joint};
 use crate::grants::Grants;
@@ -13,6 +14,7 @@ use keystead_envelope::memory::MemoryError;
 use keystead_types::Assignment;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot, watch};
 use zeroize::Zeroizing;
@@ -71,6 +73,7 @@ pub(crate) async fn serve_with(
     board: Arc<Board>,
     grants: Grants,
     joint: Arc<dyn Joint>,
+    buckets: Arc<Buckets>,
     lost: oneshot::Receiver<NodeError>,
 ) -> Result<(), NodeError> {
     let token = read_secret(&config.control_token)?;
@@ -93,8 +96,12 @@ pub(crate) async fn serve_with(
     let made = Arc::new(Notify::new());
     let incarnation = uuid::Uuid::now_v7().to_string();
 
-    let keeper = start_keeper(&config, &settings, &board, &joint, &fleet, subjects)?;
+    let keeper = start_keeper(&config, &settings, &board, &joint, (&fleet, &buckets), subjects)?;
     let mut tasks = tokio::task::JoinSet::new();
+    if let Some(s3) = &config.s3 {
+        let listener = TcpListener::bind(s3.listen).await.map_err(io("listen for S3"))?;
+        tasks.spawn(crate::buckets::serve(listener, s3, &config.region, buckets.clone(), &board)?);
+    }
     tasks.spawn(assignments::run(config.clone(), control.clone(), send));
     tasks.spawn(status::run(
         config.clone(),
@@ -127,12 +134,13 @@ pub(crate) async fn serve_with(
             return Err(gone.unwrap_or_else(|_| silent()));
         }
         _ = tasks.join_next() => return Err(NodeError::TaskEnded),
-        failed = hand_on(assignment, &grants, &fleet, &send_subjects, &made) => failed,
+        failed = hand_on(assignment, &grants, (&fleet, &buckets), &send_subjects, &made) => failed,
     };
     // The keeper still renews meanwhile: an orderly end writes. A thread of its own, since the
     // runtime would wait for one of its pool whatever the deadline.
     let (done, end) = oneshot::channel();
     let ending = move || {
+        buckets.end();
         fleet.stop();
         joint.end();
         // Nobody waits any more past the deadline.
@@ -150,13 +158,14 @@ pub(crate) async fn serve_with(
 async fn hand_on(
     mut assignment: watch::Receiver<Arc<Assignment>>,
     grants: &Grants,
-    fleet: &Fleet,
+    (fleet, buckets): (&Fleet, &Buckets),
     subjects: &watch::Sender<Arc<Vec<Subject>>>,
     made: &Notify,
 ) -> Result<(), NodeError> {
     loop {
         let current = assignment.borrow_and_update().clone();
         fleet.assign(&current, grants).map_err(io("start a cluster's thread"))?;
+        buckets.assign(&current).map_err(io("start a thread of buckets"))?;
         let wanted = keeper::subjects(&current, grants).map_err(io("read the grants"))?;
         subjects.send_replace(Arc::new(wanted));
         tokio::select! {
@@ -172,7 +181,7 @@ fn start_keeper(
     settings: &Arc<Settings>,
     board: &Arc<Board>,
     joint: &Arc<dyn Joint>,
-    fleet: &Arc<Fleet>,
+    (fleet, buckets): (&Arc<Fleet>, &Arc<Buckets>),
     subjects: watch::Receiver<Arc<Vec<Subject>>>,
 ) -> Result<oneshot::Receiver<()>, NodeError> {
     let (alive, ended) = oneshot::channel::<()>();
@@ -181,13 +190,19 @@ fn start_keeper(
         .build()
         .map_err(io("make the keeper's runtime"))?;
     let (joint, fleet) = (joint.clone(), fleet.clone());
+    let (shut, one) = (buckets.clone(), buckets.clone());
     let parts = keeper::run::Parts {
         kms: Arc::new(Kms::new(settings.clone())),
         board: board.clone(),
         data: config.data.clone(),
         subjects,
         lease: Box::new(move |cluster, settings| joint.lease(cluster, settings)),
-        tell: Box::new(move |cluster, view| fleet.tell(cluster, view)),
+        tell: Box::new(move |cluster, view| {
+            // Their gate is an atomic: first.
+            shut.tell(cluster, view);
+            fleet.tell(cluster, view);
+        }),
+        tell_bucket: Box::new(move |cluster, bucket, said| one.tell_bucket(cluster, bucket, said)),
     };
     std::thread::Builder::new()
         .name("keeper".to_owned())

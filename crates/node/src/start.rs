@@ -1,6 +1,7 @@
 //! The node's start: the process is hardened, swap is looked at, the holder is found; and the
 //! heartbeat, which keeps the holder from taking the node for dead.
 
+use crate::buckets::{self, Buckets};
 use crate::config::{Arena, NodeConfig};
 use crate::grants::Grants;
 use crate::host::{Holder, HostError};
@@ -19,8 +20,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// A volume has a key for as long as it is being opened: room for two thousand at once.
-const ARENA_BYTES: usize = 256 << 10;
+/// A volume has a key for as long as it is being opened, a bucket for as long as the lease lives:
+/// room for eight thousand at once.
+const ARENA_BYTES: usize = 1 << 20;
 /// The holder may be starting at the same time.
 const HOLDER_WAIT: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(1);
@@ -66,7 +68,14 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
         detach: config.detach_on_stop,
         ports: Mutex::default(),
     });
-    let ended = serve_with(config, settings, board, grants, Arc::new(joint), lost).await;
+    let buckets = Arc::new(Buckets::new(buckets::Parts {
+        keys: Box::new(settings.clone()),
+        board: board.clone(),
+        data: config.data.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    }));
+    let joint = Arc::new(joint);
+    let ended = serve_with(config, settings, board, grants, joint, buckets, lost).await;
     stop.store(true, Ordering::SeqCst);
     ended
 }

@@ -4,9 +4,10 @@
 use crate::assignments::Control;
 use crate::config::NodeConfig;
 use keystead_types::{
-    Assignment, ClusterAssignment, ClusterId, ClusterStatus, LeaseStatus, LeaseWord, Made,
-    MadeVolume, NodeStatus, PreflightId, PreflightReport, VolumeId, VolumeStatus, VolumeWord,
-    WorkloadStatus, WorkloadWord, WrappedKey,
+    Assignment, BucketId, BucketStatus, BucketWish, ClusterAssignment, ClusterId, ClusterStatus,
+    LeaseStatus, LeaseWord, Made, MadeBucketKey, MadeS3Key, MadeVolume, NodeStatus, PreflightId,
+    PreflightReport, StoreKey, VolumeId, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
+    WrappedKey,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,12 @@ struct Inner {
     provision: BTreeMap<ClusterId, String>,
     running: BTreeMap<ClusterId, Running>,
     preflights: BTreeMap<PreflightId, PreflightReport>,
+    bucket_keys: BTreeMap<BucketId, StoreKey>,
+    credentials: BTreeMap<ClusterId, StoreKey>,
+    s3_keys: BTreeMap<String, MadeS3Key>,
+    wishes: BTreeMap<ClusterId, Vec<BucketWish>>,
+    buckets: BTreeMap<ClusterId, Vec<BucketStatus>>,
+    s3_endpoint: Option<String>,
 }
 
 /// The board.
@@ -119,6 +126,50 @@ impl Board {
         image_denied, images, VolumeId, (keystead_types::Cause, String)
     );
 
+    setter!(
+        /// A bucket's data key that was made.
+        bucket_key, bucket_keys, BucketId, StoreKey
+    );
+    setter!(
+        /// A data key of the S3 credentials that was made.
+        credentials, credentials, ClusterId, StoreKey
+    );
+    setter!(
+        /// What users of S3 asked for.
+        wishes, wishes, ClusterId, Vec<BucketWish>
+    );
+    setter!(
+        /// What a cluster's buckets are at.
+        buckets, buckets, ClusterId, Vec<BucketStatus>
+    );
+
+    /// An S3 access key whose secret was made.
+    pub(crate) fn s3_key(&self, made: MadeS3Key) {
+        self.lock().s3_keys.insert(made.access_key_id.clone(), made);
+        self.changed.notify_one();
+    }
+
+    /// True when its secret was made.
+    pub(crate) fn has_s3_key(&self, access_key_id: &str) -> bool {
+        self.lock().s3_keys.contains_key(access_key_id)
+    }
+
+    /// Where S3 is served.
+    pub(crate) fn s3_endpoint(&self, url: String) {
+        self.lock().s3_endpoint = Some(url);
+        self.changed.notify_one();
+    }
+
+    /// True when the next data key of these was made before this assignment recorded it.
+    pub(crate) fn has_bucket_key(&self, bucket: &BucketId, recorded: &[StoreKey]) -> bool {
+        self.lock().bucket_keys.get(bucket).is_some_and(|k| is_next(k, recorded))
+    }
+
+    /// The same of the S3 credentials.
+    pub(crate) fn has_credentials(&self, cluster: &ClusterId, recorded: &[StoreKey]) -> bool {
+        self.lock().credentials.get(cluster).is_some_and(|k| is_next(k, recorded))
+    }
+
     /// A store's proof holds.
     pub(crate) fn store_fine(&self, volume: &VolumeId) {
         if self.lock().stores.remove(volume).is_some() {
@@ -155,10 +206,29 @@ impl Board {
         self.lock().preflights.contains_key(preflight)
     }
 
+    #[cfg(test)]
+    pub(crate) fn bucket_words(&self, cluster: &ClusterId) -> Vec<BucketStatus> {
+        self.lock().buckets.get(cluster).cloned().unwrap_or_default()
+    }
+    #[cfg(test)]
+    pub(crate) fn wished(&self, cluster: &ClusterId) -> Vec<BucketWish> {
+        self.lock().wishes.get(cluster).cloned().unwrap_or_default()
+    }
+    #[cfg(test)]
+    pub(crate) fn made_s3_key(&self, access_key_id: &str) -> Option<MadeS3Key> {
+        self.lock().s3_keys.get(access_key_id).cloned()
+    }
+
     /// Drops what the assignment no longer names.
     pub(crate) fn keep_only(&self, assignment: &Assignment) {
         let mut inner = self.lock();
         inner.preflights.retain(|id, _| assignment.preflights.iter().any(|p| p.preflight == *id));
+        // A secret is not kept once its sealed form is on record.
+        let waits = |id: &String| {
+            let mut keys = assignment.clusters.iter().flat_map(|c| &c.s3_keys);
+            keys.any(|k| k.access_key_id == *id && k.sealed.is_none())
+        };
+        inner.s3_keys.retain(|id, _| waits(id));
     }
 
     /// The whole status.
@@ -174,7 +244,7 @@ impl Board {
             node: config.name.clone(),
             incarnation: incarnation.to_owned(),
             observed_generation: assignment.generation,
-            s3_endpoint: None,
+            s3_endpoint: inner.s3_endpoint.clone(),
             clusters: assignment.clusters.iter().map(|c| inner.cluster(c)).collect(),
             preflights: inner.preflights.values().cloned().collect(),
         }
@@ -215,7 +285,26 @@ impl Inner {
                     .filter(|_| wanted.canary.is_none())
                     .cloned(),
                 volumes: made_volumes,
-                ..Made::default()
+                buckets: wanted
+                    .buckets
+                    .iter()
+                    .filter_map(|b| {
+                        let key = self.bucket_keys.get(&b.bucket)?;
+                        let bucket = b.bucket.clone();
+                        is_next(key, &b.keys).then(|| MadeBucketKey { bucket, key: key.clone() })
+                    })
+                    .collect(),
+                credentials: self
+                    .credentials
+                    .get(&wanted.cluster)
+                    .filter(|k| is_next(k, &wanted.credentials))
+                    .cloned(),
+                s3_keys: wanted
+                    .s3_keys
+                    .iter()
+                    .filter(|k| k.sealed.is_none())
+                    .filter_map(|k| self.s3_keys.get(&k.access_key_id).cloned())
+                    .collect(),
             },
             lease: lease.cloned().unwrap_or(LeaseStatus {
                 state: LeaseWord::None,
@@ -246,13 +335,18 @@ impl Inner {
                     }
                 })
                 .collect(),
-            buckets: vec![],
-            wishes: vec![],
+            buckets: self.buckets.get(&wanted.cluster).cloned().unwrap_or_default(),
+            wishes: self.wishes.get(&wanted.cluster).cloned().unwrap_or_default(),
             workload,
             sync_stalled: running.sync_stalled,
             evict_at_ms: running.evict_at_ms,
         }
     }
+}
+
+/// Made, and not recorded yet.
+fn is_next(made: &StoreKey, recorded: &[StoreKey]) -> bool {
+    made.ordinal as usize == recorded.len()
 }
 
 /// Puts the status for ever.

@@ -17,6 +17,9 @@ pub enum StoreError {
     /// The bucket is there already.
     #[error("there is a bucket {0} already")]
     BucketExists(String),
+    /// The cluster has as many buckets as it may.
+    #[error("there are {0} buckets, and no more may be made")]
+    TooManyBuckets(usize),
     /// The bucket holds objects.
     #[error("the bucket {0} is not empty")]
     BucketNotEmpty(String),

@@ -8,8 +8,8 @@ mod watch;
 
 use crate::grants::Grants;
 use keystead_types::{
-    Assignment, ClusterAssignment, ClusterId, EncryptionContext, KeyArn, LeaseSettings, RoleArn,
-    VolumeId, WrappedKey,
+    Assignment, BucketId, ClusterAssignment, ClusterId, EncryptionContext, KeyArn, LeaseSettings,
+    RoleArn, VolumeId, WrappedKey,
 };
 use std::io;
 
@@ -22,6 +22,13 @@ pub(crate) struct Store {
     pub(crate) grant_id: String,
 }
 
+/// One bucket of a cluster, by its newest data key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bucket {
+    pub(crate) bucket: BucketId,
+    pub(crate) wrapped: WrappedKey,
+}
+
 /// What one lease is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Subject {
@@ -32,6 +39,7 @@ pub(crate) struct Subject {
     pub(crate) key: KeyArn,
     pub(crate) canary: WrappedKey,
     pub(crate) stores: Vec<Store>,
+    pub(crate) buckets: Vec<Bucket>,
     pub(crate) settings: LeaseSettings,
     /// A recorded wrapped key names another key or context than the record: never used.
     pub(crate) mismatch: Option<String>,
@@ -69,6 +77,11 @@ fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Sub
             });
         }
     }
+    let newest = |b: &keystead_types::BucketAssignment| {
+        let context = EncryptionContext::bucket(&wanted.cluster, &b.bucket);
+        let wrapped = b.keys.last()?.wrapped.iter().find(|w| fits(w, &context))?;
+        Some(Bucket { bucket: b.bucket.clone(), wrapped: wrapped.clone() })
+    };
     Ok(Some(Subject {
         cluster: wanted.cluster.clone(),
         version: 0,
@@ -76,6 +89,7 @@ fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Sub
         key: binding.key.clone(),
         canary: canary.clone(),
         stores,
+        buckets: wanted.buckets.iter().filter_map(newest).collect(),
         settings: wanted.lease,
         mismatch,
     }))

@@ -4,7 +4,7 @@ use super::Subject;
 use crate::kms::Kms;
 use crate::kms::answer::Failure;
 use crate::time::boot;
-use keystead_types::{Boot, Cause, ClusterId, VolumeId};
+use keystead_types::{Boot, BucketId, Cause, ClusterId, VolumeId};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 pub(crate) enum Whom {
     Canary,
     Store(VolumeId),
+    /// Freezes that bucket alone.
+    Bucket(BucketId),
 }
 
 /// A proof that did not hold.
@@ -47,11 +49,19 @@ pub(super) async fn prove(kms: Arc<Kms>, subject: Arc<Subject>) -> Round {
             (Whom::Store(store.volume), answer)
         });
     }
+    for bucket in subject.buckets.clone() {
+        let (kms, role) = (kms.clone(), subject.role.clone());
+        asked.spawn(async move {
+            let answer = kms.bucket(&role, &bucket.wrapped).await;
+            (Whom::Bucket(bucket.bucket), answer)
+        });
+    }
     let parts = asked.join_all().await;
     Round { cluster: subject.cluster.clone(), sent, version: subject.version, parts }
 }
 
-/// The word of a round: the gravest answer wins, the canary's before a store's. Pure.
+/// The word of a round for the cluster: the gravest answer wins, the canary's before a store's. What
+/// a bucket is answered concerns that bucket. Pure.
 pub(crate) fn verdict(parts: &[(Whom, Result<(), Failure>)]) -> Result<(), Denied> {
     let rank = |whom: &Whom, failure: &Failure| {
         let gravity = match failure {
@@ -65,6 +75,7 @@ pub(crate) fn verdict(parts: &[(Whom, Result<(), Failure>)]) -> Result<(), Denie
     };
     parts
         .iter()
+        .filter(|(whom, _)| !matches!(whom, Whom::Bucket(_)))
         .filter_map(|(whom, answer)| answer.as_ref().err().map(|failure| (whom, failure)))
         .max_by_key(|(whom, failure)| rank(whom, failure))
         .map_or(Ok(()), |(whom, failure)| {
@@ -97,5 +108,8 @@ mod tests {
         assert_eq!((denied.whom, denied.failure.cause()), (Whom::Canary, Cause::KeyDisabled));
         let denied = verdict(&[(Whom::Canary, silent()), (store, Ok(()))]).expect_err("silent");
         assert!(matches!(denied.failure, Failure::Silent { .. }));
+        let bucket = Whom::Bucket(BucketId::from_uuid(uuid::Uuid::now_v7()));
+        let parts = [(Whom::Canary, Ok(())), (bucket, refused(Cause::PolicyDenies))];
+        assert_eq!(verdict(&parts), Ok(()), "a bucket's refusal is its own");
     }
 }

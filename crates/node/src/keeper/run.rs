@@ -13,7 +13,9 @@ use crate::kms::answer::Failure;
 use crate::status::Board;
 use crate::time::{SystemClock, boot, jittered};
 use keystead_aws::watch::Watched;
-use keystead_types::{Boot, Cause, Clock, ClusterId, LeaseSettings, LeaseStatus, LeaseWord};
+use keystead_types::{
+    Boot, BucketId, Cause, Clock, ClusterId, LeaseSettings, LeaseStatus, LeaseWord,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,8 @@ pub(crate) trait Guarded: Send {
 pub(crate) type MakeLease = Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Guarded> + Send>;
 /// Tells a cluster where its lease stands.
 pub(crate) type Tell = Box<dyn Fn(&ClusterId, LeaseView) + Send>;
+/// Tells a bucket what its own proof came to: why it was refused, or that it was not.
+pub(crate) type TellBucket = Box<dyn Fn(&ClusterId, &BucketId, Option<(Cause, String)>) + Send>;
 
 /// What the keeper is made of.
 pub(crate) struct Parts {
@@ -57,6 +61,7 @@ pub(crate) struct Parts {
     pub(crate) subjects: watch::Receiver<Arc<Vec<Subject>>>,
     pub(crate) lease: MakeLease,
     pub(crate) tell: Tell,
+    pub(crate) tell_bucket: TellBucket,
 }
 
 struct Entry {
@@ -249,6 +254,15 @@ impl Keeper {
             return;
         }
         for (whom, answer) in &round.parts {
+            if let Whom::Bucket(bucket) = whom {
+                let said = match answer {
+                    Ok(()) => None,
+                    // A proof that fell into an outage says nothing of the bucket.
+                    Err(Failure::Silent { .. }) => continue,
+                    Err(failure) => Some((failure.cause(), failure.detail().to_owned())),
+                };
+                (self.parts.tell_bucket)(&round.cluster, bucket, said);
+            }
             if let Whom::Store(volume) = whom {
                 match answer {
                     Ok(()) => self.parts.board.store_fine(volume),

@@ -2,7 +2,7 @@
 //!
 //! Each thread that asks owns its own [`Kms`], because a pooled connection lives on the runtime
 //! that opened it: a stalled provisioning must not hold up a proof. No call here brings a data key
-//! into this process but [`unwrap::unwrap_key`], which uses a client of its own.
+//! into this process but those of [`unwrap`], which use clients of their own.
 
 pub(crate) mod answer;
 pub(crate) mod tenant;
@@ -215,6 +215,28 @@ impl Kms {
         }
     }
 
+    /// A bucket's proof: Decrypt with DryRun of its own wrapped key, as the tenant role, which it is
+    /// opened as. No plaintext travels.
+    pub(crate) async fn bucket(&self, role: &RoleArn, wrapped: &WrappedKey) -> Result<(), Failure> {
+        let blob = decode(wrapped)?;
+        let asked = self
+            .as_tenant(role, Purpose::Proof, |client| {
+                client
+                    .decrypt()
+                    .key_id(wrapped.key.to_string())
+                    .ciphertext_blob(Blob::new(blob.clone()))
+                    .set_encryption_context(Some(pairs(&wrapped.context)))
+                    .dry_run(true)
+                    .send()
+            })
+            .await;
+        match asked {
+            Ok(_) => Ok(()),
+            Err(CallFault::Said(said)) if said.code == DRY_RUN => Ok(()),
+            Err(other) => Err(other.into()),
+        }
+    }
+
     /// Makes a wrapped key as the tenant role; its plaintext never leaves KMS here.
     pub(crate) async fn make(
         &self,
@@ -380,7 +402,7 @@ type SdkErrorOf<E> = aws_smithy_runtime_api::client::result::SdkError<
     aws_smithy_runtime_api::client::orchestrator::HttpResponse,
 >;
 
-fn deepest(error: &(impl std::error::Error + 'static)) -> String {
+pub(crate) fn deepest(error: &(impl std::error::Error + 'static)) -> String {
     let mut last: &(dyn std::error::Error + 'static) = error;
     while let Some(next) = last.source() {
         last = next;

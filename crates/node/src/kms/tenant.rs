@@ -18,6 +18,8 @@ pub(crate) enum Purpose {
     Proof,
     /// Making canary, wrapped keys and grants.
     Provision,
+    /// Opening buckets and S3 credentials.
+    Open,
     /// Finding the cause of a refusal.
     Diagnose,
     /// Trying a key before it is associated.
@@ -29,6 +31,7 @@ impl Purpose {
         match self {
             Self::Proof => "keystead-proof",
             Self::Provision => "keystead-provision",
+            Self::Open => "keystead-open",
             Self::Diagnose => "keystead-diagnose",
             Self::Preflight => "keystead-preflight",
         }

@@ -1,16 +1,20 @@
-//! The one call that brings a data key into this process.
+//! The calls that bring data keys into this process.
 //!
-//! Its own client without a pooled connection, its own short-lived thread with its stack scrubbed,
-//! its own runtime: what `memory-notes.md` measured to leave no key byte behind. The output goes
-//! to the locked arena at once.
+//! Their own client without a pooled connection, their own short-lived thread with its stack
+//! scrubbed, their own runtime: what `memory-notes.md` measured to leave no key byte behind. The
+//! output goes to the locked arena at once.
 
 use super::answer::{Failure, judge_kms, spoken};
+use super::tenant::{Purpose, Tenants};
 use super::{Settings, decode, http, pairs, silent};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use keystead_envelope::memory::{DataKey, run_scrubbed};
-use keystead_types::WrappedKey;
+use keystead_types::{RoleArn, WrappedKey};
 use zeroize::Zeroizing;
+
+const VOLUME_KEY_BYTES: usize = 64;
+const BUCKET_KEY_BYTES: usize = 32;
 
 /// Decrypts a volume's wrapped key as the node's user, by its grant. Blocks.
 pub(crate) fn unwrap_key(
@@ -18,39 +22,67 @@ pub(crate) fn unwrap_key(
     wrapped: &WrappedKey,
     grant_token: &str,
 ) -> Result<DataKey, Failure> {
+    on_own_thread(async {
+        let client = settings.kms(http(0), settings.user());
+        ask(&client, wrapped, Some(grant_token), VOLUME_KEY_BYTES).await
+    })
+}
+
+/// Decrypts wrapped keys of buckets as the tenant role, all at once. Blocks. The outer error: the
+/// role is not to be had.
+pub(crate) fn unwrap_as_tenant(
+    settings: &Settings,
+    role: &RoleArn,
+    wrapped: &[WrappedKey],
+) -> Result<Vec<Result<DataKey, Failure>>, Failure> {
+    on_own_thread(async {
+        let tenants = Tenants::new(settings, http(0));
+        let credentials = tenants.credentials(role, Purpose::Open).await?;
+        let client = settings.kms(http(0), credentials);
+        let mut opened = Vec::with_capacity(wrapped.len());
+        for one in wrapped {
+            opened.push(ask(&client, one, None, BUCKET_KEY_BYTES).await);
+        }
+        Ok(opened)
+    })
+}
+
+fn on_own_thread<T: Send>(
+    work: impl Future<Output = Result<T, Failure>> + Send,
+) -> Result<T, Failure> {
     run_scrubbed(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Failure::Silent { detail: format!("a runtime: {e}") })?;
-        runtime.block_on(ask(settings, wrapped, grant_token))
+        runtime.block_on(work)
     })
 }
 
 async fn ask(
-    settings: &Settings,
+    client: &aws_sdk_kms::Client,
     wrapped: &WrappedKey,
-    grant_token: &str,
+    grant_token: Option<&str>,
+    bytes: usize,
 ) -> Result<DataKey, Failure> {
-    let client = settings.kms(http(0), settings.user());
     let asked = client
         .decrypt()
         .key_id(wrapped.key.to_string())
         .ciphertext_blob(Blob::new(decode(wrapped)?))
         .set_encryption_context(Some(pairs(&wrapped.context)))
-        .grant_tokens(grant_token)
+        .set_grant_tokens(grant_token.map(|token| vec![token.to_owned()]))
         .send()
         .await;
     let mut answer = asked.map_err(|error| match spoken(&error) {
         Some(said) => judge_kms(said),
         None => silent(&error),
     })?;
-    tracing::info!(key = %wrapped.key, request_id = answer.request_id(), "volume key unwrapped");
+    tracing::info!(key = %wrapped.key, request_id = answer.request_id(), "data key unwrapped");
     let plaintext = answer.plaintext.take().map(Blob::into_inner).unwrap_or_default();
     let mut plaintext = Zeroizing::new(plaintext);
-    if plaintext.len() != 64 {
+    if plaintext.len() != bytes {
         return Err(Failure::Corrupt {
-            detail: format!("the wrapped key holds {} bytes, not 64", plaintext.len()),
+            detail: format!("the wrapped key holds {} bytes, not {bytes}", plaintext.len()),
             request_id: None,
         });
     }

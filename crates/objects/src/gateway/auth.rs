@@ -7,7 +7,7 @@
 use super::answer::{error, from_aws};
 use super::body::Outcome;
 use super::host::Hosts;
-use super::{Caller, Found, Keys, Role};
+use super::{Caller, Found, Keys, Lookup, Role};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
@@ -71,7 +71,11 @@ pub(super) fn admit(
     if presented.session_token.is_some() {
         return Err(AuthFault::UnknownToken.into());
     }
-    let found = keys.find(&presented.access_key_id).ok_or(AuthFault::UnknownToken)?;
+    let found = match keys.find(&presented.access_key_id) {
+        Lookup::Found(found) => found,
+        Lookup::Unknown => return Err(AuthFault::UnknownToken.into()),
+        Lookup::Sealed(cause) => return Err(Denied::Error(super::refusal::of_cause(cause))),
+    };
     let key = Arc::new(SigningKey::derive(
         &found.secret,
         &presented.scope_date,

@@ -37,7 +37,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use keystead_types::Clock;
+use keystead_types::{Cause, Clock};
 use s3s::Body;
 use s3s::service::S3Service;
 use space::Seat;
@@ -72,10 +72,21 @@ pub struct Found {
     pub space: Arc<Space>,
 }
 
+/// What is known of an access key.
+pub enum Lookup {
+    /// There is none of that id.
+    Unknown,
+    /// There is one, and its secret is out of reach: who names it is told why, unverified, and
+    /// nothing else.
+    Sealed(Cause),
+    /// Here it is.
+    Found(Found),
+}
+
 /// Where access keys are looked up; asked at every request, so a revoked one is refused at once.
 pub trait Keys: Send + Sync {
     /// The access key of that id.
-    fn find(&self, access_key_id: &str) -> Option<Found>;
+    fn find(&self, access_key_id: &str) -> Lookup;
 }
 
 /// Who made a request. Only [`auth`] makes one.

@@ -103,6 +103,10 @@ pub(super) fn of_store(cause: StoreError) -> S3Error {
             StatusCode::CONFLICT,
             "Your previous request to create the named bucket succeeded and you already own it.",
         ),
+        E::TooManyBuckets(_) => {
+            let text = "You have attempted to create more buckets than allowed.";
+            bad_request("TooManyBuckets", text)
+        }
         E::BucketNotEmpty(_) => error(
             "BucketNotEmpty",
             StatusCode::CONFLICT,

@@ -44,6 +44,7 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         },
         key,
         stores: vec![],
+        buckets: vec![],
         settings: LeaseSettings::default(),
         mismatch: None,
     };
@@ -54,6 +55,7 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         subjects: watch::channel(Arc::new(vec![])).1,
         lease: Box::new(move |_, _| Box::new(live.clone())),
         tell: Box::new(|_, _| {}),
+        tell_bucket: Box::new(|_, _, _| {}),
     };
     let mut keeper = Keeper {
         parts,

@@ -5,7 +5,7 @@ use keystead_envelope::lease::LeaseGate;
 use keystead_envelope::memory::DataKey;
 use keystead_envelope::message::Wrapped;
 use keystead_objects::gateway::{
-    Buckets, Found, Gateway, Hosts, Keys, Role, Settings, Space, serve,
+    Buckets, Found, Gateway, Hosts, Keys, Lookup, Role, Settings, Space, serve,
 };
 use keystead_objects::{BucketKey, BucketSettings, Ring, Store, StoreError, Vault};
 use keystead_types::{Boot, Cause, Clock};
@@ -117,10 +117,12 @@ impl Buckets for Maker {
 struct Table(HashMap<&'static str, (&'static str, Role, Arc<Space>)>);
 
 impl Keys for Table {
-    fn find(&self, access_key_id: &str) -> Option<Found> {
-        let (secret, role, space) = self.0.get(access_key_id)?;
+    fn find(&self, access_key_id: &str) -> Lookup {
+        let Some((secret, role, space)) = self.0.get(access_key_id) else {
+            return Lookup::Unknown;
+        };
         let secret = (*secret).to_owned().into();
-        Some(Found { secret, role: *role, space: space.clone() })
+        Lookup::Found(Found { secret, role: *role, space: space.clone() })
     }
 }
 

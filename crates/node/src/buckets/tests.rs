@@ -1,0 +1,331 @@
+//! A cluster's buckets with a KMS in memory, from the assignment to the refusal.
+
+use super::*;
+use crate::kms::answer::Failure;
+use bytes::Bytes;
+use keystead_envelope::memory::DataKey;
+use keystead_objects::gateway::Buckets as _;
+use keystead_objects::{GetOptions, PutOptions, Store, StoreError};
+use keystead_types::{
+    BucketAssignment, BucketWord, ClusterAssignment, EncryptionContext, LeaseWord, MadeS3Key,
+    RoleArn, S3KeyAssignment, S3Role, StoreKey, WrappedKey,
+};
+use std::sync::Condvar;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Opens every wrapped key to a key of its own; refuses and holds up when told to.
+#[derive(Default)]
+struct Fake {
+    asked: AtomicUsize,
+    refuses: AtomicBool,
+    holds: Mutex<bool>,
+    goes_on: Condvar,
+}
+
+impl Fake {
+    fn hold(&self, holds: bool) {
+        *self.holds.lock().expect("one thread") = holds;
+        self.goes_on.notify_all();
+    }
+}
+
+impl OpenKeys for Arc<Fake> {
+    fn open(
+        &self,
+        _: &RoleArn,
+        wrapped: &[WrappedKey],
+    ) -> Result<Vec<Result<DataKey, Failure>>, Failure> {
+        let refused = self.refuses.load(Ordering::SeqCst);
+        self.asked.fetch_add(wrapped.len(), Ordering::SeqCst);
+        let mut holds = self.holds.lock().expect("one thread");
+        while *holds {
+            holds = self.goes_on.wait(holds).expect("one thread");
+        }
+        let open = |w: &WrappedKey| {
+            if refused {
+                let (detail, request_id) = ("no".to_owned(), None);
+                return Err(Failure::Refused { cause: Cause::PolicyDenies, detail, request_id });
+            }
+            let mut bytes = [w.ciphertext.as_bytes()[0]; 32];
+            Ok(DataKey::from_slice_zeroizing(&mut bytes).expect("key memory"))
+        };
+        Ok(wrapped.iter().map(open).collect())
+    }
+}
+
+struct World {
+    runtime: tokio::runtime::Runtime,
+    fake: Arc<Fake>,
+    board: Arc<Board>,
+    buckets: Arc<Buckets>,
+    wanted: ClusterAssignment,
+    folder: tempfile::TempDir,
+}
+
+fn store_key(wanted: &ClusterAssignment, context: EncryptionContext, ciphertext: &str) -> StoreKey {
+    let key = wanted.binding.as_ref().expect("bound").key.clone();
+    let wrapped = WrappedKey { key, ciphertext: ciphertext.to_owned(), context };
+    StoreKey { ordinal: 0, wrapped: vec![wrapped], created_ms: 1 }
+}
+
+impl World {
+    /// One bucket and the credentials, both with a recorded key; nothing is told yet.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut wanted = crate::joint::tests::wanted(folder.path(), 1 << 20);
+        let bucket = BucketId::from_uuid(uuid::Uuid::now_v7());
+        let context = EncryptionContext::bucket(&wanted.cluster, &bucket);
+        let keys = vec![store_key(&wanted, context, "AQID")];
+        wanted.buckets = vec![BucketAssignment { bucket, name: "documents".into(), keys }];
+        let context = EncryptionContext::credentials(&wanted.cluster);
+        wanted.credentials = vec![store_key(&wanted, context, "BQID")];
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (fake, board) = (Arc::<Fake>::default(), Arc::<Board>::default());
+        let buckets = Arc::new(Buckets::new(Parts {
+            keys: Box::new(fake.clone()),
+            board: board.clone(),
+            data: folder.path().to_owned(),
+            runtime: runtime.handle().clone(),
+        }));
+        Self { runtime, fake, board, buckets, wanted, folder }
+    }
+
+    fn assign(&self) {
+        let assignment = Assignment {
+            generation: 1,
+            region: "eu-central-1".parse().expect("a Region"),
+            clusters: vec![self.wanted.clone()],
+            preflights: vec![],
+        };
+        self.buckets.assign(&assignment).expect("a thread");
+    }
+
+    fn live(&self) {
+        let until = Some(crate::time::boot().plus(Duration::from_secs(600)));
+        let view = LeaseView { word: LeaseWord::Live, cause: None, until };
+        self.buckets.tell(&self.wanted.cluster, view);
+    }
+
+    fn refused(&self, cause: Cause) {
+        let view = LeaseView { word: LeaseWord::Frozen, cause: Some(cause), until: None };
+        self.buckets.tell(&self.wanted.cluster, view);
+    }
+
+    fn shelf(&self) -> Arc<Shelf> {
+        self.buckets.lock().get(&self.wanted.cluster).cloned().expect("a shelf")
+    }
+
+    fn store(&self) -> Arc<Store> {
+        until("the store", || self.shelf().lock().shop.is_some());
+        self.shelf().lock().shop.clone().expect("a store").store
+    }
+
+    fn word(&self) -> (BucketWord, Option<Cause>) {
+        let seen = self.board.bucket_words(&self.wanted.cluster);
+        seen.first().map_or((BucketWord::Opening, None), |b| (b.state, b.cause))
+    }
+
+    fn becomes(&self, word: BucketWord) {
+        until(&format!("{word:?}"), || self.word().0 == word);
+    }
+
+    fn put(&self, text: &'static [u8]) -> Result<(), StoreError> {
+        let store = self.store();
+        self.runtime.block_on(async {
+            let mut put = store.put("documents", "a", PutOptions::default()).await?;
+            put.write(Bytes::from_static(text)).await?;
+            put.commit(None).await.map(drop)
+        })
+    }
+
+    fn get(&self) -> Result<u64, StoreError> {
+        let got = self.store();
+        let got = self.runtime.block_on(got.get("documents", "a", GetOptions::default()))?;
+        Ok(got.info.size)
+    }
+}
+
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "waited for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_bucket_serves_while_the_lease_lives_and_says_why_when_it_does_not() {
+    let w = World::new();
+    w.assign();
+    assert!(matches!(w.put(b"early"), Err(StoreError::Refused(_) | StoreError::NoSuchBucket(_))));
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    w.refused(Cause::KeyDisabled);
+    // The gate is shut before the thread has looked.
+    assert!(matches!(w.get(), Err(StoreError::Refused(_))));
+    w.becomes(BucketWord::Frozen);
+    assert_eq!(w.word().1, Some(Cause::KeyDisabled));
+    until("the wiping", || w.shelf().lock().rings.is_empty());
+    until(
+        "the cause",
+        || matches!(w.get(), Err(StoreError::Refused(r)) if r.cause == Cause::KeyDisabled),
+    );
+    w.live();
+    w.becomes(BucketWord::Serving);
+    assert_eq!(w.get().expect("there again"), 4);
+    assert_eq!(w.fake.asked.load(Ordering::SeqCst), 4, "two keys, opened twice");
+    let store = w.store();
+    w.buckets.end();
+    let after = w.runtime.block_on(store.get("documents", "a", GetOptions::default()));
+    assert!(matches!(after, Err(StoreError::Refused(_))));
+}
+
+#[test]
+fn a_key_that_comes_after_the_refusal_is_not_let_in() {
+    let w = World::new();
+    w.fake.hold(true);
+    w.assign();
+    w.live();
+    until("asked", || w.fake.asked.load(Ordering::SeqCst) > 0);
+    w.refused(Cause::KeyDisabled);
+    until("shut", || w.shelf().lock().shut_for().is_some() && !w.shelf().lock().holds_keys());
+    w.fake.hold(false);
+    until("the answer came", || !w.shelf().lock().is_opening());
+    assert!(w.shelf().lock().rings.is_empty());
+    w.live();
+    w.becomes(BucketWord::Serving);
+}
+
+#[test]
+fn a_bucket_that_is_refused_alone_is_shut_alone_and_comes_back_by_itself() {
+    let w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    w.fake.refuses.store(true, Ordering::SeqCst);
+    let (bucket, said) = (&w.wanted.buckets[0].bucket, (Cause::PolicyDenies, "no".to_owned()));
+    w.buckets.tell_bucket(&w.wanted.cluster, bucket, Some(said));
+    w.becomes(BucketWord::Frozen);
+    until(
+        "shut",
+        || matches!(w.get(), Err(StoreError::Refused(r)) if r.cause == Cause::PolicyDenies),
+    );
+    assert!(w.shelf().lock().rings.contains_key(".s3-credentials"), "the others stay open");
+    w.fake.refuses.store(false, Ordering::SeqCst);
+    w.becomes(BucketWord::Serving);
+    w.get().expect("there again");
+}
+
+#[test]
+fn a_recorded_key_of_another_context_is_told_and_kms_never_asked() {
+    let mut w = World::new();
+    let foreign = EncryptionContext::credentials(&w.wanted.cluster);
+    w.wanted.buckets[0].keys = vec![store_key(&w.wanted, foreign, "AQID")];
+    w.wanted.credentials = vec![];
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Frozen);
+    assert_eq!(w.word().1, Some(Cause::WrappedKeyMismatch));
+    assert_eq!(w.fake.asked.load(Ordering::SeqCst), 0);
+}
+
+/// Has the node make the secret of an access key; answers what it reports.
+fn made(w: &mut World, id: &str) -> MadeS3Key {
+    let key = S3KeyAssignment {
+        access_key_id: id.to_owned(),
+        role: S3Role::Reader,
+        sealed: None,
+        expires_ms: None,
+    };
+    w.wanted.s3_keys.push(key);
+    w.assign();
+    until("a secret", || w.board.has_s3_key(id));
+    let made = w.board.made_s3_key(id).expect("made");
+    w.wanted.s3_keys.last_mut().expect("it").sealed = Some(made.sealed.clone());
+    w.assign();
+    made
+}
+
+fn secret(w: &World, id: &str) -> Option<String> {
+    match w.buckets.find(id) {
+        Lookup::Found(found) => Some(found.secret.to_string()),
+        _ => None,
+    }
+}
+
+#[test]
+fn secrets_of_access_keys_are_sealed_under_the_clusters_key() {
+    let mut w = World::new();
+    w.assign();
+    w.live();
+    let (one, two) = (made(&mut w, "KSIAONE"), made(&mut w, "KSIATWO"));
+    assert_eq!(one.secret.len(), 40);
+    assert!(!one.sealed.contains(&one.secret));
+    until("found", || secret(&w, "KSIATWO").as_ref() == Some(&two.secret));
+    assert_eq!(secret(&w, "KSIAONE").as_ref(), Some(&one.secret));
+    assert!(matches!(w.buckets.find("KSIATHREE"), Lookup::Unknown));
+
+    // A node that starts while the key is disabled knows the ids alone.
+    w.buckets.end();
+    w.buckets = Arc::new(Buckets::new(Parts {
+        keys: Box::new(w.fake.clone()),
+        board: w.board.clone(),
+        data: w.folder.path().to_owned(),
+        runtime: w.runtime.handle().clone(),
+    }));
+    // Sealed secrets that changed places do not open.
+    w.wanted.s3_keys[0].sealed = Some(two.sealed.clone());
+    w.wanted.s3_keys[1].expires_ms = Some(1);
+    w.assign();
+    w.refused(Cause::KeyDisabled);
+    assert!(matches!(w.buckets.find("KSIAONE"), Lookup::Sealed(Cause::KeyDisabled)));
+    assert!(matches!(w.buckets.find("KSIATWO"), Lookup::Unknown), "it has ended");
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.wanted.s3_keys[1].expires_ms = None;
+    w.assign();
+    until("the right one", || secret(&w, "KSIATWO").as_ref() == Some(&two.secret));
+    assert_eq!(secret(&w, "KSIAONE"), None);
+}
+
+#[test]
+fn buckets_are_made_and_removed_through_control() {
+    let mut w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    let port = Arc::new(wishes::Wishes::of(&w.shelf()));
+    let taken = w.runtime.block_on(port.create("documents"));
+    assert!(matches!(taken, Err(StoreError::BucketExists(_))));
+    let full = w.runtime.block_on(port.delete("documents"));
+    assert!(matches!(full, Err(StoreError::BucketNotEmpty(_))));
+    let none = w.runtime.block_on(port.delete("other"));
+    assert!(matches!(none, Err(StoreError::NoSuchBucket(_))));
+
+    let asks = port.clone();
+    let making = w.runtime.spawn(async move { asks.create("more").await });
+    until("a wish", || w.board.wished(&w.wanted.cluster).len() == 1);
+    let bucket = BucketId::from_uuid(uuid::Uuid::now_v7());
+    let context = EncryptionContext::bucket(&w.wanted.cluster, &bucket);
+    let keys = vec![store_key(&w.wanted, context, "CQID")];
+    w.wanted.buckets.push(BucketAssignment { bucket, name: "more".into(), keys });
+    w.assign();
+    w.runtime.block_on(making).expect("joined").expect("made");
+    until("taken back", || w.board.wished(&w.wanted.cluster).is_empty());
+
+    let removing = w.runtime.spawn(async move { port.delete("more").await });
+    until("a wish", || w.board.wished(&w.wanted.cluster).len() == 1);
+    w.wanted.buckets.pop();
+    w.assign();
+    w.runtime.block_on(removing).expect("joined").expect("removed");
+    let there = w.runtime.block_on(w.store().list_buckets()).expect("listed");
+    assert_eq!(there.len(), 1);
+}
