@@ -27,6 +27,9 @@ pub(crate) struct DevRun {
     /// Where KMS listens; port 0 picks a free one and keeps it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
     pub(crate) kms_listen: SocketAddr,
+    /// Where S3 listens; port 0 picks a free one and keeps it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7490")]
+    pub(crate) s3_listen: SocketAddr,
     /// A further name, with its port, that clients call KMS by, as behind a proxy; repeatable
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kms_host: Vec<String>,

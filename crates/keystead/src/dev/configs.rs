@@ -73,6 +73,7 @@ fn node(folder: &Folder, ports: &Ports, args: &DevRun) -> serde_json::Value {
         "arena": args.arena,
         "insecure_swap": args.insecure_swap,
         "detach_on_stop": true,
+        "s3": { "listen": ports.s3 },
         "kms": { REGION: format!("http://{}", ports.kms) },
     })
 }

@@ -32,6 +32,10 @@ pub(crate) async fn publish(
             tokio::time::sleep(EVERY).await;
         }
     }
+    // Who has no access key is refused, by a gateway that answers.
+    while http.get(format!("http://{}", ports.s3)).send().await.is_err() {
+        tokio::time::sleep(EVERY).await;
+    }
     while UnixStream::connect(folder.run("hold.sock")).is_err() {
         tokio::time::sleep(EVERY).await;
     }
@@ -85,6 +89,7 @@ fn exports(folder: &Folder, secrets: &Secrets, ports: &Ports, token: &str) -> St
         ("KEYSTEAD_TOKEN", token.to_owned()),
         ("KEYSTEAD_PLATFORM_TOKEN", secrets.platform_token.clone()),
         ("KEYSTEAD_AWS_ENDPOINT", format!("http://{}", ports.kms)),
+        ("KEYSTEAD_S3_ENDPOINT", format!("http://{}", ports.s3)),
         ("KEYSTEAD_PROVIDER_ACCOUNT", PROVIDER.to_owned()),
         ("KEYSTEAD_PROVIDER_AWS_ACCESS_KEY_ID", secrets.provider.access_key_id.clone()),
         ("KEYSTEAD_PROVIDER_AWS_SECRET_ACCESS_KEY", secrets.provider.secret_access_key.clone()),

@@ -77,7 +77,9 @@ fn check(args: &DevRun, root: &Path) -> Result<()> {
             .fix("run it as root; `keystead doctor` checks the rest")
             .into());
     }
-    for (role, address) in [("control", args.control_listen), ("kms", args.kms_listen)] {
+    let asked =
+        [("control", args.control_listen), ("kms", args.kms_listen), ("s3", args.s3_listen)];
+    for (role, address) in asked {
         if !address.ip().is_loopback() {
             return Err(Failure::new(format!("{role} cannot listen on {address}"))
                 .why("off loopback every port needs TLS, which dev has not")
@@ -123,7 +125,9 @@ async fn supervise(args: DevRun) -> Result<()> {
     ));
     let secrets = secrets::Secrets::load_or_make(&folder)?;
     let adopted = role::find_holder(&folder);
-    let ports = ports::Ports::choose(&folder, args.control_listen, args.kms_listen)?;
+    let asked =
+        ports::Ports { control: args.control_listen, kms: args.kms_listen, s3: args.s3_listen };
+    let ports = ports::Ports::choose(&folder, asked)?;
     configs::write(&folder, &secrets, &ports, &args)?;
 
     let mut roles = Vec::new();
@@ -135,7 +139,7 @@ async fn supervise(args: DevRun) -> Result<()> {
     let outcome = tokio::select! {
         ready = tokio::time::timeout(STARTS_WITHIN, ready) => match ready {
             Ok(Ok(())) => {
-                say!("control  http://{}\nkms      http://{}\ndata     {}", ports.control, ports.kms, folder.root.display());
+                say!("control  http://{}\nkms      http://{}\ns3       http://{}\ndata     {}", ports.control, ports.kms, ports.s3, folder.root.display());
                 say!("up; SIGTERM or ctrl-c stops everything");
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
                 Ok(())

@@ -15,19 +15,21 @@ const DYING: Duration = Duration::from_secs(1);
 pub(crate) struct Ports {
     pub(crate) control: SocketAddr,
     pub(crate) kms: SocketAddr,
+    pub(crate) s3: SocketAddr,
 }
 
 impl Ports {
     /// Decides, checks that they are free, and keeps them in `DIR/run/ports.json`.
-    pub(crate) fn choose(folder: &Folder, control: SocketAddr, kms: SocketAddr) -> Result<Self> {
+    pub(crate) fn choose(folder: &Folder, asked: Self) -> Result<Self> {
         let path = folder.run("ports.json");
         let kept: Option<Self> =
             fs::read_to_string(&path).ok().and_then(|t| serde_json::from_str(&t).ok());
-        // Both probes are held until both are chosen: else they may get one port.
-        let (control, first) = free("control", control, kept.map(|k| k.control))?;
-        let (kms, second) = free("kms", kms, kept.map(|k| k.kms))?;
-        drop((first, second));
-        let ports = Self { control, kms };
+        // All probes are held until all are chosen: else two may get one port.
+        let (control, first) = free("control", asked.control, kept.map(|k| k.control))?;
+        let (kms, second) = free("kms", asked.kms, kept.map(|k| k.kms))?;
+        let (s3, third) = free("s3", asked.s3, kept.map(|k| k.s3))?;
+        drop((first, second, third));
+        let ports = Self { control, kms, s3 };
         write_private(&path, &serde_json::to_string(&ports)?)?;
         Ok(ports)
     }
@@ -71,11 +73,12 @@ mod tests {
         let outer = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(&outer.path().join("data")).expect("it opens");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let first = Ports::choose(&folder, any, any).expect("free ports");
-        assert_ne!(first.control, first.kms);
-        let again = Ports::choose(&folder, any, any).expect("the same ports");
-        assert_eq!((first.control, first.kms), (again.control, again.kms));
+        let asked = Ports { control: any, kms: any, s3: any };
+        let first = Ports::choose(&folder, asked).expect("free ports");
+        assert!(first.control != first.kms && first.kms != first.s3 && first.s3 != first.control);
+        let again = Ports::choose(&folder, asked).expect("the same ports");
+        assert_eq!((first.control, first.kms, first.s3), (again.control, again.kms, again.s3));
         let _taken = TcpListener::bind(first.kms).expect("it is free");
-        assert!(Ports::choose(&folder, any, any).is_err());
+        assert!(Ports::choose(&folder, asked).is_err());
     }
 }
