@@ -4,6 +4,7 @@
 
 mod golden;
 mod joint;
+mod objects;
 mod proofs;
 mod supervisor;
 mod world;

@@ -176,6 +176,16 @@ impl World {
         self.await_until(Duration::from_secs(5), role, read)
     }
 
+    /// Kills the role; the supervisor starts another.
+    pub(crate) fn kill(&self, role: &str) {
+        signal(self.pid(role), Signal::KILL);
+    }
+
+    /// The role's log.
+    pub(crate) fn log(&self, role: &str) -> String {
+        fs::read_to_string(self.data().join(format!("log/{role}.log"))).unwrap_or_default()
+    }
+
     /// Waits until another process than `old` plays the role.
     pub(crate) fn wait_for_new(&self, role: &str, old: i32, deadline: Duration) -> i32 {
         self.await_until(deadline, &format!("a new {role}"), || {
@@ -243,14 +253,18 @@ impl World {
 
     /// Every request id in the trail.
     pub(crate) fn trail_request_ids(&self) -> HashSet<String> {
-        let mut ids = HashSet::new();
+        let id = |record: &Value| record["requestID"].as_str().map(str::to_owned);
+        self.trail_records().iter().filter_map(id).collect()
+    }
+
+    /// Every record of the trail.
+    pub(crate) fn trail_records(&self) -> Vec<Value> {
+        let mut records = Vec::new();
         for entry in fs::read_dir(self.trail()).expect("the trail is readable").flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            for record in text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()) {
-                ids.extend(record["requestID"].as_str().map(str::to_owned));
-            }
+            records.extend(text.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok()));
         }
-        ids
+        records
     }
 
     /// `keystead audit verify` with the node's heads.
@@ -349,6 +363,7 @@ fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keystead"));
     command
         .args(["dev", "--control-listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0"])
+        .args(["--s3-listen", "127.0.0.1:0"])
         .arg("--data")
         .arg(folder.join("data"))
         .arg("--env")

@@ -8,7 +8,7 @@ use std::process::Command;
 const CRYPTSETUP: &str = "/usr/sbin/cryptsetup";
 
 /// The stock client that `cargo xtask test` installs.
-pub(super) fn aws() -> String {
+pub(crate) fn aws() -> String {
     std::env::var("KEYSTEAD_AWS").unwrap_or_else(|_| {
         format!("{}/.cache/keystead-venv/bin/aws", std::env::var("HOME").expect("HOME"))
     })

@@ -13,7 +13,7 @@ mod eio;
 mod eviction;
 mod exit;
 mod fragile;
-mod keys;
+pub(crate) mod keys;
 mod memory;
 mod power;
 mod read_only;
