@@ -50,7 +50,16 @@ fn measure(tools: &setup::Tools, folder: &Path) -> Result<()> {
     let env_file = folder.join("env");
     let data = folder.join("data");
     let dev = Command::new(proc::target().join("ci/keystead"))
-        .args(["dev", "--control-listen", "127.0.0.1:0", "--kms-listen", "127.0.0.1:0", "--data"])
+        .args([
+            "dev",
+            "--control-listen",
+            "127.0.0.1:0",
+            "--kms-listen",
+            "127.0.0.1:0",
+            "--s3-listen",
+            "127.0.0.1:0",
+            "--data",
+        ])
         .arg(&data)
         .arg("--env")
         .arg(&env_file)

@@ -20,7 +20,7 @@ usage: cargo xtask COMMAND
   test            setup, every test, check, walls; last line: N passed, M failed
   check           formatting, lints, licences and banned crates
   walls           which crate may import which
-  soak ROOM       the full counts of joint or proofs; writes docs/soak.md
+  soak ROOM       the full counts of joint, objects or proofs; writes docs/soak.md
   bench kms       CPU time of KMS calls beside the bare listener
   setup           what demo and test need of this machine";
 
@@ -40,7 +40,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["test"] => tests::run(),
         ["check"] => check::run(),
         ["walls"] => walls::run(),
-        ["soak", room @ ("joint" | "proofs")] => soak::run(room),
+        ["soak", room @ ("joint" | "objects" | "proofs")] => soak::run(room),
         ["bench", "kms"] => bench::kms(),
         ["setup"] => setup::run().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// Runs the room `joint` or `proofs`.
+/// Runs the room `joint`, `objects` or `proofs`.
 pub(crate) fn run(room: &str) -> Result<()> {
     let tools = setup::run()?;
     let begun = Instant::now();

@@ -2,10 +2,12 @@
 //! owner uses the stock AWS CLI, the reader uses psql; each line says what was checked and how
 //! long it took.
 
+mod documents;
 mod stage;
 
 use crate::setup;
 use anyhow::{Context, Result, bail, ensure};
+use documents::Document;
 use serde_json::Value;
 use stage::{Reader, Stage};
 use std::time::{Duration, Instant};
@@ -99,13 +101,17 @@ fn steps(stage: &Stage) -> Result<()> {
         Ok((uri, format!("Ready: {} encrypted volumes, each with its own grant", volumes.len())))
     })?;
     let mut reader = Reader::start(&uri)?;
-    step(6, || {
+    let document = step(6, || {
         let rows = reader.wait_for(20, Duration::from_secs(10))?;
-        Ok(((), format!("the workload's user writes and reads by psql: {rows} rows acknowledged")))
+        let document = Document::put(stage)?;
+        let text = format!(
+            "the workload's user writes and reads by psql: {rows} rows acknowledged; a document put and got by the stock AWS CLI"
+        );
+        Ok((document, text))
     })?;
     step(7, || seen_in_trail(stage, &key))?;
-    step(8, || revoke(stage, &key, &mut reader))?;
-    step(9, || repair(stage, &key, &mut reader))?;
+    step(8, || revoke(stage, &key, &mut reader, &document))?;
+    step(9, || repair(stage, &key, &mut reader, &document))?;
     Ok(())
 }
 
@@ -150,7 +156,12 @@ fn seen_in_trail(stage: &Stage, key: &str) -> Result<((), String)> {
     }
 }
 
-fn revoke(stage: &Stage, key: &str, reader: &mut Reader) -> Result<((), String)> {
+fn revoke(
+    stage: &Stage,
+    key: &str,
+    reader: &mut Reader,
+    document: &Document,
+) -> Result<((), String)> {
     stage.aws(&["kms", "disable-key", "--key-id", key])?;
     // The command ends some 50 ms after KMS's answer, while Python leaves: by so much the figure
     // flatters. The joint tests measure from the answer itself.
@@ -162,16 +173,22 @@ fn revoke(stage: &Stage, key: &str, reader: &mut Reader) -> Result<((), String)>
     ensure!(after <= Duration::from_secs(1), "the last row came {after:?} after KMS's answer");
     let why = stage.json(&["why", CLUSTER, "--json"])?;
     ensure!(why["cause"] == "key-disabled", "the cause is {}", why["cause"]);
+    document.refused(stage)?;
     Ok((
         (),
         format!(
-            "key owner disables the key: last row {} ms after, cause key-disabled",
+            "key owner disables the key: last row {} ms after, cause key-disabled; the document is refused by KMS.DisabledException",
             after.as_millis()
         ),
     ))
 }
 
-fn repair(stage: &Stage, key: &str, reader: &mut Reader) -> Result<((), String)> {
+fn repair(
+    stage: &Stage,
+    key: &str,
+    reader: &mut Reader,
+    document: &Document,
+) -> Result<((), String)> {
     let before = reader.count();
     stage.aws(&["kms", "enable-key", "--key-id", key])?;
     let answered = Instant::now();
@@ -182,10 +199,11 @@ fn repair(stage: &Stage, key: &str, reader: &mut Reader) -> Result<((), String)>
     let (acknowledged, present) = reader.finish()?;
     let lost = acknowledged.iter().filter(|row| !present.contains(row)).count();
     ensure!(lost == 0, "{lost} acknowledged rows are lost");
+    document.back(stage)?;
     Ok((
         (),
         format!(
-            "key owner enables it: first row {} ms after; {} rows acknowledged, none lost",
+            "key owner enables it: first row {} ms after; {} rows acknowledged, none lost; the document is back",
             took.as_millis(),
             acknowledged.len()
         ),

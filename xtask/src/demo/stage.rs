@@ -37,6 +37,8 @@ impl Stage {
                 "127.0.0.1:0",
                 "--kms-listen",
                 "127.0.0.1:0",
+                "--s3-listen",
+                "127.0.0.1:0",
                 "--data",
             ])
             .arg(&data)
@@ -99,6 +101,16 @@ impl Stage {
         if text.trim().is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }
 
+    /// The stock AWS CLI's program.
+    pub(crate) fn aws_program(&self) -> &Path {
+        &self.tools.aws
+    }
+
+    /// A file beside the demo's folder.
+    pub(crate) fn beside(&self, extension: &str) -> PathBuf {
+        self.data.with_extension(extension)
+    }
+
     /// The last lines of each role's log.
     pub(crate) fn log_tails(&self) -> String {
         let mut text = String::new();
@@ -126,6 +138,8 @@ Olga, operator:
   {program} cluster get demo
   {program} why demo
   {program} volume list demo
+  {program} bucket list demo
+  {program} s3-key create demo --role reader
 
 Kim, key owner (export AWS_ACCESS_KEY_ID=$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=eu-central-1):
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT kms list-keys
@@ -133,7 +147,7 @@ Kim, key owner (export AWS_ACCESS_KEY_ID=$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID AW
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT cloudtrail lookup-events
 
 stop:    ctrl-c, or {program} dev stop --data {data}
-resume:  {program} dev --data {data} --env {file} --control-listen 127.0.0.1:0 --kms-listen 127.0.0.1:0
+resume:  {program} dev --data {data} --env {file} --control-listen 127.0.0.1:0 --kms-listen 127.0.0.1:0 --s3-listen 127.0.0.1:0
 clean:   {program} dev clean --data {data}",
             file = file.display()
         );
