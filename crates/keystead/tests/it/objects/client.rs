@@ -90,7 +90,7 @@ impl S3 {
         let mut stream = self.begin(method, path, query, body.len())?;
         // Refused before it was read: the answer is there all the same.
         let sent = stream.write_all(body);
-        match read_reply(&mut stream, &mut |_| {}) {
+        match read_reply(&mut stream, method != "HEAD", &mut |_| {}) {
             Ok(reply) => Ok(reply),
             Err(error) => Err(sent.err().unwrap_or(error)),
         }
@@ -112,7 +112,7 @@ impl S3 {
         seen: &mut dyn FnMut(usize),
     ) -> io::Result<Reply> {
         let mut stream = self.begin("GET", path, "", 0)?;
-        read_reply(&mut stream, &mut |n| {
+        read_reply(&mut stream, true, &mut |n| {
             seen(n);
             std::thread::sleep(pause);
         })
@@ -135,7 +135,7 @@ impl S3 {
             }
             std::thread::sleep(pause);
         }
-        match read_reply(&mut stream, &mut |_| {}) {
+        match read_reply(&mut stream, true, &mut |_| {}) {
             Ok(reply) => Ok(reply),
             Err(error) => Err(sent.err().unwrap_or(error)),
         }
@@ -143,7 +143,11 @@ impl S3 {
 }
 
 /// Reads an answer to its end; a body that is cut is an error.
-fn read_reply(stream: &mut TcpStream, seen: &mut dyn FnMut(usize)) -> io::Result<Reply> {
+fn read_reply(
+    stream: &mut TcpStream,
+    with_body: bool,
+    seen: &mut dyn FnMut(usize),
+) -> io::Result<Reply> {
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut");
     let (mut reply, mut piece) = (Vec::new(), vec![0; 64 << 10]);
     let end = loop {
@@ -161,6 +165,7 @@ fn read_reply(stream: &mut TcpStream, seen: &mut dyn FnMut(usize)) -> io::Result
     let mut body = reply.split_off(end + 4);
     let mut answer = Reply { status, head, body: Vec::new() };
     let length = answer.header("content-length").and_then(|l| l.parse::<usize>().ok());
+    let length = if with_body { length } else { Some(0) };
     if !body.is_empty() {
         seen(body.len());
     }
