@@ -9,9 +9,7 @@ use super::find::{Found, find};
 use super::keys::DAY_MS;
 use super::material::Fresh;
 use super::{Body, Call, Further, Note, Room, ServiceEvent, conditions, page, paged, seconds};
-use crate::store::records::{
-    Key, KeySpec, KeyState, Material, MultiRegion, Rotated, Rotation, Schedule,
-};
+use crate::store::records::{Key, KeySpec, Material, MultiRegion, Rotated, Rotation, Schedule};
 use crate::store::state::{Change, LiveKey, State};
 use keystead_aws::ops::{EnableKeyRotation, KeyOnly, ListKeyRotations, Operation};
 use keystead_aws::{AwsError, error};
@@ -182,10 +180,9 @@ fn entry(key: &Key, material: &Material) -> Value {
     entry
 }
 
-/// Is an automatic rotation of this key due? The scheduler asks; replicas follow their primary.
+/// Is an automatic rotation of this enabled key due? Replicas follow their primary.
 pub(crate) fn is_due(key: &Key, scheduler_ms: i64) -> bool {
-    key.state == KeyState::Enabled
-        && key.multi_region != Some(MultiRegion::Replica)
+    key.multi_region != Some(MultiRegion::Replica)
         && key.schedule.is_some_and(|schedule| schedule.next_ms <= scheduler_ms)
 }
 
