@@ -71,8 +71,8 @@ acked() { wc -l </tmp/acked; }
 more_than() { [ "$(acked)" -gt "$1" ]; }
 stop_writer() { pkill -P "$writer" || true; wait "$writer" || true; }
 all_there() { # every acknowledged row is in the table
-  sort /tmp/acked >/tmp/acked.sorted
-  sql -c "select n from rows" | sort >/tmp/there
+  sort -k1,1 /tmp/acked >/tmp/acked.sorted
+  sql -c "select n from rows" | sort -k1,1 >/tmp/there
   join -v 1 /tmp/acked.sorted /tmp/there | sort -n >/tmp/missing
   echo "FIGURE EIO below an image, $1: $(acked) rows acknowledged, $(wc -l </tmp/missing) missing"
   [ ! -s /tmp/missing ] || { echo "missing from, to; last acknowledged:"; sed -n '1p;$p' /tmp/missing; sort -n /tmp/acked | tail -1; return 1; }
