@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
-/// What is kept or lost as a whole: a disk's physical sector. With 512 bytes one of ten cuts left a
+/// What is kept or lost as a whole: a disk's physical sector. With 512 bytes a cut once left a
 /// volume that the kernel refused to mount ("Bad message"): ext4's superblock is 1 KiB, written in
 /// place at each mount, freeze and thaw, and torn it has a wrong checksum, on a plain disk too.
 const SECTOR: usize = 4096;
