@@ -77,7 +77,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 /// To stderr, which the supervisor appends to `DIR/log`. `KEYSTEAD_LOG` chooses what.
 fn logs() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KEYSTEAD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,s3s=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -422,6 +422,10 @@ impl Shelf {
                 None if self.parts.board.has_s3_key(id) => {}
                 None => match credentials::make(&self.vault, id) {
                     Ok((secret, sealed)) => {
+                        // Whoever asked for it may use it before control's next word comes.
+                        let kept =
+                            AccessKey { sealed: sealed.clone(), secret: Some(secret.clone()) };
+                        self.lock().access_keys.insert(id.clone(), kept);
                         let (access_key_id, secret) = (id.clone(), secret.to_string());
                         self.parts.board.s3_key(MadeS3Key { access_key_id, sealed, secret });
                     }

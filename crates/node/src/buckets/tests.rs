@@ -248,6 +248,7 @@ fn made(w: &mut World, id: &str) -> MadeS3Key {
     w.assign();
     until("a secret", || w.board.has_s3_key(id));
     let made = w.board.made_s3_key(id).expect("made");
+    assert_eq!(secret(w, id).as_ref(), Some(&made.secret), "good at once");
     w.wanted.s3_keys.last_mut().expect("it").sealed = Some(made.sealed.clone());
     w.assign();
     made

@@ -18,7 +18,8 @@ fn a_bucket_of_many_objects_costs_kms_a_handful_of_calls() {
         s3.ok("PUT", &path, "", path.as_bytes());
         assert_eq!(s3.ok("GET", &path, "", b"").body, path.as_bytes());
     }
-    // Dry runs prove that the key may still be used; they are no use of it.
+    // A call across accounts is on record in both. Dry runs prove that the key may still be used; they are no use of it.
+    let mut seen = std::collections::BTreeSet::new();
     let used: Vec<_> = stage
         .world
         .trail_records()
@@ -27,6 +28,7 @@ fn a_bucket_of_many_objects_costs_kms_a_handful_of_calls() {
         .filter(|r| {
             r["requestParameters"]["dryRun"] != true && r["errorCode"] != "DryRunOperationException"
         })
+        .filter(|r| seen.insert(r["requestID"].to_string()))
         .collect();
     let names: Vec<_> = used.iter().map(|r| r["eventName"].as_str().unwrap_or_default()).collect();
     assert!(names.contains(&"Decrypt"), "{names:?}");

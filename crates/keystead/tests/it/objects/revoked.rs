@@ -115,9 +115,15 @@ fn upload(s3: &S3, path: &str, parts: &[&[u8]]) -> Option<()> {
     (done.status == 200 && done.code().is_empty()).then_some(())
 }
 
-fn cycle(stage: &Stage, cluster: &Cluster, s3: &S3, seen: &Seen) -> (Duration, Duration) {
-    // In the midst of everything.
-    std::thread::sleep(Duration::from_millis(400));
+fn cycle(
+    stage: &Stage,
+    cluster: &Cluster,
+    s3: &S3,
+    seen: &Seen,
+    round: usize,
+) -> (Duration, Duration) {
+    // In the midst of everything, each time elsewhere.
+    std::thread::sleep(Duration::from_millis(1_500 + round as u64 * 137 % 900));
     let at = disable(stage, cluster);
     std::thread::sleep(Duration::from_millis(1_500));
     let last = seen.last.lock().expect("held").expect("something came before");
@@ -147,8 +153,8 @@ fn the_key_refused_in_the_midst_of_everything_loses_nothing_and_leaves_nothing_h
     ];
     let cycles = count(3, 20);
     let (mut fence, mut thaw) = (Duration::ZERO, Duration::ZERO);
-    for _ in 0..cycles {
-        let (f, t) = cycle(&stage, &cluster, &s3, &seen);
+    for round in 0..cycles {
+        let (f, t) = cycle(&stage, &cluster, &s3, &seen, round);
         (fence, thaw) = (fence.max(f), thaw.max(t));
     }
     seen.stop.store(true, Ordering::SeqCst);
