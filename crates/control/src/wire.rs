@@ -223,6 +223,9 @@ pub struct S3KeyView {
     pub secret_access_key: Option<String>,
     /// Where to use it.
     pub endpoint: Option<String>,
+    /// The Region that requests are signed for.
+    #[schema(value_type = String)]
+    pub region: Region,
 }
 
 impl fmt::Debug for S3KeyView {

@@ -111,6 +111,10 @@ async fn buckets(
         let created_ms = SystemClock.wall_ms();
         Ok::<_, Failure>(StoreKey { ordinal, wrapped: vec![wrapped], created_ms })
     };
+    // A first key is made at once; a next one only while the lease lives, so that a cluster frozen
+    // for a month does not ask the owner's KMS again and again.
+    let live = board.lease_lives(&wanted.cluster);
+    let due = |keys: &[StoreKey]| keys.is_empty() || (live && is_old(keys));
     if due(&wanted.credentials) && !board.has_credentials(&wanted.cluster, &wanted.credentials) {
         let context = EncryptionContext::credentials(&wanted.cluster);
         board.credentials(&wanted.cluster, make(&wanted.credentials, context).await?);
@@ -124,9 +128,9 @@ async fn buckets(
     Ok(())
 }
 
-fn due(keys: &[StoreKey]) -> bool {
+fn is_old(keys: &[StoreKey]) -> bool {
     let age = |key: &StoreKey| SystemClock.wall_ms().saturating_sub(key.created_ms);
-    keys.last().is_none_or(|newest| age(newest) > BUCKET_KEY_LIFE_MS)
+    keys.last().is_some_and(|newest| age(newest) > BUCKET_KEY_LIFE_MS)
 }
 
 #[allow(clippy::too_many_arguments)] // One call site; a struct would only rename them.

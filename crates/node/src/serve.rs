@@ -96,6 +96,7 @@ pub(crate) async fn serve_with(
     let made = Arc::new(Notify::new());
     let incarnation = uuid::Uuid::now_v7().to_string();
 
+    let serves_s3 = config.s3.is_some();
     let keeper = start_keeper(&config, &settings, &board, &joint, (&fleet, &buckets), subjects)?;
     let mut tasks = tokio::task::JoinSet::new();
     if let Some(s3) = &config.s3 {
@@ -121,6 +122,8 @@ pub(crate) async fn serve_with(
         made.clone(),
     ));
 
+    // Without a port nobody asks for objects, and no key of theirs is opened.
+    let served = serves_s3.then_some(&*buckets);
     let mut terminate = signal(SignalKind::terminate()).map_err(io("take SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("take SIGINT"))?;
     let mut keeper = keeper;
@@ -134,7 +137,7 @@ pub(crate) async fn serve_with(
             return Err(gone.unwrap_or_else(|_| silent()));
         }
         _ = tasks.join_next() => return Err(NodeError::TaskEnded),
-        failed = hand_on(assignment, &grants, (&fleet, &buckets), &send_subjects, &made) => failed,
+        failed = hand_on(assignment, &grants, (&fleet, served), &send_subjects, &made) => failed,
     };
     // The keeper still renews meanwhile: an orderly end writes. A thread of its own, since the
     // runtime would wait for one of its pool whatever the deadline.
@@ -158,14 +161,16 @@ pub(crate) async fn serve_with(
 async fn hand_on(
     mut assignment: watch::Receiver<Arc<Assignment>>,
     grants: &Grants,
-    (fleet, buckets): (&Fleet, &Buckets),
+    (fleet, buckets): (&Fleet, Option<&Buckets>),
     subjects: &watch::Sender<Arc<Vec<Subject>>>,
     made: &Notify,
 ) -> Result<(), NodeError> {
     loop {
         let current = assignment.borrow_and_update().clone();
         fleet.assign(&current, grants).map_err(io("start a cluster's thread"))?;
-        buckets.assign(&current).map_err(io("start a thread of buckets"))?;
+        if let Some(buckets) = buckets {
+            buckets.assign(&current).map_err(io("start a thread of buckets"))?;
+        }
         let wanted = keeper::subjects(&current, grants).map_err(io("read the grants"))?;
         subjects.send_replace(Arc::new(wanted));
         tokio::select! {

@@ -149,6 +149,11 @@ impl Board {
         self.changed.notify_one();
     }
 
+    /// True while the lease is said to live.
+    pub(crate) fn lease_lives(&self, cluster: &ClusterId) -> bool {
+        self.lock().leases.get(cluster).is_some_and(|l| l.state == LeaseWord::Live)
+    }
+
     /// True when its secret was made.
     pub(crate) fn has_s3_key(&self, access_key_id: &str) -> bool {
         self.lock().s3_keys.contains_key(access_key_id)

@@ -138,6 +138,11 @@ impl Vault {
         self.admit(&rings, bucket).map(drop)
     }
 
+    /// The lease lives, by the clock.
+    pub fn is_open(&self) -> bool {
+        self.gate.admits(self.clock.boot())
+    }
+
     /// Lends a bucket's keys for CPU work. Never call anything in `work` that waits.
     pub fn lend<T>(&self, bucket: &str, work: impl FnOnce(&Ring) -> T) -> Result<T, Refused> {
         let rings = self.rings.read().unwrap_or_else(PoisonError::into_inner);

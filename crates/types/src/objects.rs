@@ -16,6 +16,17 @@ pub struct BucketAssignment {
     pub keys: Vec<StoreKey>,
 }
 
+/// S3's rule for names of general purpose buckets, without dots, which TLS certificates and
+/// virtual-hosted names do not go well with.
+pub fn is_bucket_name(name: &str) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (3..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && edge(name.as_bytes().first())
+        && edge(name.as_bytes().last())
+}
+
 /// One data key of a store that renews its keys: of a bucket, or of the S3 credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreKey {
@@ -129,4 +140,19 @@ pub struct BucketStatus {
     pub cause: Option<Cause>,
     /// For the human.
     pub message: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_buckets_are_those_of_s3() {
+        for good in ["abc", "documents", "a-1", &"x".repeat(63)] {
+            assert!(is_bucket_name(good), "{good}");
+        }
+        for bad in ["ab", "", "-ab", "ab-", "a.b", "Abc", "a_b", "a b", &"x".repeat(64), "../x"] {
+            assert!(!is_bucket_name(bad), "{bad}");
+        }
+    }
 }

@@ -119,7 +119,9 @@ pub(super) async fn status(
             tally.refuse(format!("{} is no preflight of this Region", report.preflight));
         }
     }
-    // Records first: who sees the new status sees what it speaks of.
+    // Records first: who sees the new status sees what it speaks of. Secrets went to who asked.
+    let mut status = status;
+    status.clusters.iter_mut().for_each(|c| c.made.s3_keys.clear());
     app.board.put_report(Report { status, at, wall_ms });
     if tally.changed {
         app.board.records_changed();

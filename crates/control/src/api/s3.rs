@@ -14,7 +14,8 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use keystead_types::{
-    BucketId, BucketWish, ClusterStatus, EncryptionContext, LeaseWord, S3Role, StoreKey,
+    BucketId, BucketWish, ClusterId, ClusterStatus, EncryptionContext, LeaseWord, S3Role, StoreKey,
+    objects::is_bucket_name,
 };
 use std::time::Duration;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ const SECRET: Duration = Duration::from_secs(10);
 /// How long a rotated key goes on, unless said otherwise.
 const OVERLAP: &str = "24h";
 const DESCRIPTION: usize = 256;
+/// So many wishes of a cluster are taken from one status.
+const WISHES: usize = 16;
 
 /// The cluster's buckets.
 #[utoipa::path(get, path = "/v1/clusters/{cluster}/buckets", security(("token" = [])),
@@ -100,7 +103,7 @@ pub(super) async fn rotate(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Ends an S3 access key at once.
+/// Ends an S3 access key; it opens nothing once the node has heard of it.
 #[utoipa::path(delete, path = "/v1/clusters/{cluster}/s3-keys/{access_key_id}",
     security(("token" = [])),
     params(("cluster" = String, Path, description = "id or name"),
@@ -134,6 +137,7 @@ fn view(app: &App, c: &Cluster, k: &S3Key) -> S3KeyView {
         expires: k.expires_ms.and_then(rfc3339),
         secret_access_key: None,
         endpoint: app.s3_endpoint(c),
+        region: c.region.clone(),
     }
 }
 
@@ -165,7 +169,8 @@ async fn make(
         expires_ms: None,
     };
     let told = app.board.await_secret(&new.access_key_id);
-    let pending = Pending { app, id: &new.access_key_id };
+    let mut pending =
+        Pending { app, cluster: c.id.clone(), id: new.access_key_id.clone(), made: false };
     match app.store.add_s3_key(&c.id, new.clone()).await? {
         Added::New => {}
         Added::Taken | Added::Full => {
@@ -177,11 +182,9 @@ async fn make(
     app.board.records_changed();
     if let Ok(Ok(secret)) = tokio::time::timeout(SECRET, told).await {
         tracing::info!(cluster = %c.id, key = new.access_key_id, %role, "S3 access key made");
-        drop(pending);
+        pending.made = true;
         return Ok(S3KeyView { secret_access_key: Some(secret), ..view(app, c, &new) });
     }
-    app.store.remove_s3_key(&c.id, &new.access_key_id).await?;
-    app.board.records_changed();
     Err(not_made(app, c))
 }
 
@@ -202,15 +205,30 @@ fn not_made(app: &App, c: &Cluster) -> ApiError {
     })
 }
 
-/// However the wait ends, nobody is left waiting.
+/// However the wait ends (the caller may hang up), nobody is left waiting, and a key whose secret
+/// nobody has is taken back.
 struct Pending<'a> {
     app: &'a App,
-    id: &'a str,
+    cluster: ClusterId,
+    id: String,
+    made: bool,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.app.board.forget_secret(self.id);
+        self.app.board.forget_secret(&self.id);
+        if self.made {
+            return;
+        }
+        let (app, cluster, id) = (self.app.clone(), self.cluster.clone(), self.id.clone());
+        tokio::spawn(async move {
+            match app.store.remove_s3_key(&cluster, &id).await {
+                Ok(_) => app.board.records_changed(),
+                Err(error) => {
+                    tracing::warn!(%cluster, key = id, %error, "a key without a holder stays")
+                }
+            }
+        });
     }
 }
 
@@ -251,9 +269,10 @@ pub(super) async fn record(
         }
         // Absent: it was taken back. Other: made twice, and the first one stays.
     }
-    for wish in &seen.wishes {
+    // The node waits for few at a time; what is more comes again with the next status.
+    for wish in seen.wishes.iter().take(WISHES) {
         match wish {
-            BucketWish::Create(name) if bucket_name(name) => {
+            BucketWish::Create(name) if is_bucket_name(name) => {
                 let new = Bucket {
                     id: BucketId::from_uuid(Uuid::now_v7()),
                     name: name.clone(),
@@ -292,17 +311,6 @@ async fn record_key(
     Ok(())
 }
 
-/// S3's rule for names of general purpose buckets, without dots, which TLS certificates and
-/// virtual-hosted names do not go well with.
-fn bucket_name(name: &str) -> bool {
-    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (3..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && edge(name.as_bytes().first())
-        && edge(name.as_bytes().last())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,15 +321,5 @@ mod tests {
         assert_eq!((one.len(), &one[..4]), (20, "KSIA"));
         assert_ne!(one, two);
         assert!(one.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit()));
-    }
-
-    #[test]
-    fn names_of_buckets_are_those_of_s3() {
-        for good in ["abc", "documents", "a-1", &"x".repeat(63)] {
-            assert!(bucket_name(good), "{good}");
-        }
-        for bad in ["ab", "", "-ab", "ab-", "a.b", "Abc", "a_b", "a b", &"x".repeat(64), "../x"] {
-            assert!(!bucket_name(bad), "{bad}");
-        }
     }
 }

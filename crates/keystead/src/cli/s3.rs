@@ -91,7 +91,7 @@ pub(crate) enum S3KeyCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// End a key at once
+    /// End a key, as soon as the node has heard of it
     Revoke {
         /// Name or id of the cluster
         #[arg(value_parser = cluster_name)]

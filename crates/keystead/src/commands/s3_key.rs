@@ -55,8 +55,10 @@ fn made(key: &S3KeyView, as_json: bool) -> Result<()> {
     if let Some(secret) = &key.secret_access_key {
         say!("export AWS_SECRET_ACCESS_KEY={secret}");
     }
-    if let Some(endpoint) = &key.endpoint {
-        say!("export AWS_ENDPOINT_URL_S3={endpoint}");
+    say!("export AWS_REGION={}", key.region);
+    match &key.endpoint {
+        Some(endpoint) => say!("export AWS_ENDPOINT_URL_S3={endpoint}"),
+        None => say!("# the node does not say where it serves S3"),
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keystead_envelope::message::{Header, open_whole, seal_whole};
 use keystead_envelope::random;
-use keystead_objects::Vault;
+use keystead_objects::{Refused, Vault};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -26,23 +26,37 @@ impl Drop for Sealed {
     }
 }
 
+/// Why a secret is not made or not opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretFault {
+    /// The gate is closed.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Not what was sealed for this access key.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+fn wrong(error: impl ToString) -> SecretFault {
+    SecretFault::Wrong(error.to_string())
+}
+
 /// Makes a secret; answers it and its sealed form.
 pub(super) fn make(
     vault: &Vault,
     access_key_id: &str,
-) -> Result<(Zeroizing<String>, String), String> {
-    let mut bytes: [u8; SECRET_BYTES] = random::array().map_err(|e| e.to_string())?;
+) -> Result<(Zeroizing<String>, String), SecretFault> {
+    let mut bytes: [u8; SECRET_BYTES] = random::array().map_err(wrong)?;
     let secret = Zeroizing::new(STANDARD.encode(bytes));
     bytes.zeroize();
     let text = Sealed { access_key_id: access_key_id.to_owned(), secret: secret.to_string() };
-    let text = Zeroizing::new(serde_json::to_vec(&text).map_err(|e| e.to_string())?);
+    let text = Zeroizing::new(serde_json::to_vec(&text).map_err(wrong)?);
     let message = vault
         .lend(CREDENTIALS, |ring| {
             let key = ring.current();
             seal_whole(key.key(), ring.context(), key.wrapped(), &text)
-        })
-        .map_err(|e| e.to_string())?
-        .map_err(|e| e.to_string())?;
+        })?
+        .map_err(wrong)?;
     Ok((secret, STANDARD.encode(message)))
 }
 
@@ -51,19 +65,17 @@ pub(super) fn open(
     vault: &Vault,
     access_key_id: &str,
     sealed: &str,
-) -> Result<Zeroizing<String>, String> {
-    let message = STANDARD.decode(sealed).map_err(|_| "not base64".to_owned())?;
-    let header = Header::parse(&message).map_err(|e| e.to_string())?;
-    let text = vault
-        .lend(CREDENTIALS, |ring| {
-            let key = ring.of(&header).ok_or_else(|| "sealed under another key".to_owned())?;
-            open_whole(key.key(), &message).map_err(|e| e.to_string())
-        })
-        .map_err(|e| e.to_string())??;
+) -> Result<Zeroizing<String>, SecretFault> {
+    let message = STANDARD.decode(sealed).map_err(wrong)?;
+    let header = Header::parse(&message).map_err(wrong)?;
+    let text = vault.lend(CREDENTIALS, |ring| {
+        let key = ring.of(&header).ok_or_else(|| wrong("sealed under another key"))?;
+        open_whole(key.key(), &message).map_err(wrong)
+    })??;
     let text = Zeroizing::new(text);
-    let mut found: Sealed = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let mut found: Sealed = serde_json::from_slice(&text).map_err(wrong)?;
     if found.access_key_id != access_key_id {
-        return Err("it is another access key's".to_owned());
+        return Err(wrong("it is another access key's"));
     }
     Ok(Zeroizing::new(std::mem::take(&mut found.secret)))
 }

@@ -4,7 +4,9 @@
 //! word shuts them at once: the gate first (an atomic), then the connections, then the keys. Their
 //! keys are unwrapped again at a thaw.
 
+mod chores;
 mod credentials;
+mod rounds;
 mod shelf;
 #[cfg(test)]
 mod tests;

@@ -1,82 +1,82 @@
-//! One cluster's buckets: a store, a vault, and a thread that opens and shuts them.
+//! One cluster's buckets: a store, a vault, and a thread that opens and shuts them (`rounds.rs`).
 //!
 //! ```text
 //!   keeper ── tell ──► gate (at once) ─► the thread: cut connections, wipe keys
-//!   assignment ──────► the thread ─► a thread of its own unwraps ─► vault, unless shut meanwhile
+//!   assignment ──────► the thread ─► chores (store, index: what may wait for the disk)
+//!                                 └► an opener unwraps ─► vault, unless shut meanwhile
 //! ```
 
 use super::Parts;
-use super::credentials;
-use super::unwrap::{Asked, CREDENTIALS, asked, open};
-use super::wishes::Wishes;
+use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
 use keystead_envelope::lease::LeaseGate;
 use keystead_objects::gateway::{Found, Lookup, Role, Space};
-use keystead_objects::{BucketSettings, Store, Vault};
+use keystead_objects::{Store, Vault};
 use keystead_types::{
-    Boot, BucketId, BucketStatus, BucketWish, BucketWord, Cause, Clock, ClusterAssignment,
-    ClusterId, LeaseWord, MadeS3Key, S3Role,
+    Boot, BucketAssignment, BucketId, BucketStatus, BucketWish, BucketWord, Cause, Clock,
+    ClusterAssignment, ClusterId, LeaseWord, S3Role,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 use zeroize::Zeroizing;
-
-/// What failed is tried again after this, whatever the length of the outage.
-const AGAIN: Duration = Duration::from_millis(700);
-/// Without a word from anybody the thread looks so often.
-const LOOK: Duration = Duration::from_secs(1);
-/// While something is under way.
-const SOON: Duration = Duration::from_millis(50);
-/// A silence that lasts this much longer than the lease costs the keys.
-const ZEROIZE: Duration = Duration::from_secs(10);
 
 /// One cluster's buckets.
 pub(super) struct Shelf {
-    cluster: ClusterId,
-    parts: Arc<Parts>,
+    pub(super) cluster: ClusterId,
+    pub(super) parts: Arc<Parts>,
     gate: Arc<LeaseGate>,
-    vault: Arc<Vault>,
+    pub(super) vault: Arc<Vault>,
     state: Mutex<State>,
-    came: Condvar,
+    pub(super) came: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 pub(super) struct State {
     pub(super) wanted: Arc<ClusterAssignment>,
-    view: LeaseView,
+    pub(super) view: LeaseView,
+    /// The end of the last lease that lived.
+    pub(super) lived_until: Boot,
+    /// A refusal came that the thread has not acted on yet, whatever came after it.
+    pub(super) refused: Option<Cause>,
+    /// Rises with each word that is not "live" and with each bucket's own refusal: keys that were
+    /// asked for before are not let in any more.
+    pub(super) shut: u64,
     /// Once the store is open.
     pub(super) shop: Option<Shop>,
-    /// Rises at each shutting: keys that were asked for before are not let in any more.
-    shut: u64,
     /// The vault may hold keys.
-    keys: bool,
-    opening: bool,
-    not_before: Boot,
-    /// Rings in the vault by name, and how many keys each has.
-    pub(super) rings: BTreeMap<String, usize>,
+    pub(super) keys: bool,
+    pub(super) opening: bool,
+    pub(super) open_again: Boot,
+    pub(super) chores: bool,
+    pub(super) chores_again: Boot,
+    /// What the store was last brought to, and the buckets of it that it really has.
+    pub(super) registered: Option<Vec<(BucketId, String)>>,
+    /// Rings in the vault, by name: which bucket's, and with which keys.
+    pub(super) rings: BTreeMap<String, Asked>,
     /// Why a ring does not open, or a bucket's own proof is refused.
-    denied: BTreeMap<String, (Cause, String)>,
+    pub(super) denied: BTreeMap<String, (Cause, String)>,
     /// Why nothing opens.
-    failed: Option<String>,
-    access_keys: BTreeMap<String, AccessKey>,
-    pub(super) wishes: Vec<BucketWish>,
-    pub(super) removing: BTreeSet<BucketId>,
-    fresh: bool,
-    stop: bool,
+    pub(super) failed: Option<String>,
+    pub(super) access_keys: BTreeMap<String, AccessKey>,
+    /// Names of buckets that users of S3 wait for.
+    pub(super) wishes: BTreeSet<String>,
+    /// Buckets that are to go. Once said it is not taken back: control may have heard it.
+    pub(super) removals: BTreeSet<BucketId>,
+    pub(super) fresh: bool,
+    pub(super) stop: bool,
 }
 
 #[derive(Clone)]
 pub(super) struct Shop {
     pub(super) store: Arc<Store>,
-    space: Arc<Space>,
+    pub(super) space: Arc<Space>,
 }
 
-struct AccessKey {
-    sealed: String,
-    secret: Option<Zeroizing<String>>,
+pub(super) struct AccessKey {
+    pub(super) sealed: String,
+    pub(super) secret: Option<Zeroizing<String>>,
 }
 
 impl Shelf {
@@ -88,20 +88,26 @@ impl Shelf {
         let gate = Arc::new(LeaseGate::new());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let vault = Arc::new(Vault::new(gate.clone(), clock, Cause::KmsUnreachable));
+        let now = boot();
         let state = State {
             wanted: Arc::new(wanted.clone()),
             view: LeaseView { word: LeaseWord::None, cause: None, until: None },
-            shop: None,
+            lived_until: now,
+            refused: None,
             shut: 0,
+            shop: None,
             keys: false,
             opening: false,
-            not_before: boot(),
+            open_again: now,
+            chores: false,
+            chores_again: now,
+            registered: None,
             rings: BTreeMap::new(),
             denied: BTreeMap::new(),
             failed: None,
             access_keys: BTreeMap::new(),
-            wishes: Vec::new(),
-            removing: BTreeSet::new(),
+            wishes: BTreeSet::new(),
+            removals: BTreeSet::new(),
             fresh: true,
             stop: false,
         };
@@ -125,6 +131,7 @@ impl Shelf {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the state and has the thread look.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let done = change(&mut state);
@@ -138,20 +145,31 @@ impl Shelf {
         self.with(|s| s.wanted = Arc::new(wanted.clone()));
     }
 
-    /// The keeper's word. The gate moves at once; what waits for nothing else is done here.
+    /// The keeper's word. The gate moves at once; the thread does the rest.
     pub(super) fn tell(&self, view: LeaseView) {
         self.gate.publish(view.until.filter(|_| view.word == LeaseWord::Live));
-        self.with(|s| s.view = view);
+        self.with(|s| {
+            match view.word {
+                LeaseWord::Live => s.lived_until = view.until.unwrap_or(s.lived_until),
+                LeaseWord::Frozen | LeaseWord::Dead => {
+                    s.refused = Some(view.cause.unwrap_or(Cause::KmsUnreachable));
+                    s.shut += 1;
+                }
+                _ => s.shut += 1,
+            }
+            s.view = view;
+        });
     }
 
     /// What a bucket's own proof came to.
     pub(super) fn tell_bucket(&self, bucket: &BucketId, said: Option<(Cause, String)>) {
         self.with(|s| {
-            let Some(name) = s.wanted.buckets.iter().find(|b| b.bucket == *bucket) else { return };
-            let name = name.name.clone();
+            let Some(found) = s.wanted.buckets.iter().find(|b| b.bucket == *bucket) else { return };
+            let name = found.name.clone();
             match said {
-                Some((cause, detail)) => {
-                    s.denied.insert(name, (cause, detail));
+                Some(why) => {
+                    s.shut += 1;
+                    s.denied.insert(name, why);
                 }
                 None => drop(s.denied.remove(&name)),
             }
@@ -160,7 +178,9 @@ impl Shelf {
 
     pub(super) fn stop(&self) {
         self.gate.publish(None);
-        self.with(|s| s.stop = true);
+        self.with(|s| {
+            (s.stop, s.shut) = (true, s.shut + 1);
+        });
     }
 
     pub(super) fn join(&self) {
@@ -190,273 +210,18 @@ impl Shelf {
                 },
                 space: shop.space.clone(),
             }),
-            _ => Lookup::Sealed(state.cause()),
-        }
-    }
-
-    fn run(self: &Arc<Self>) {
-        loop {
-            let (stop, soon) = self.round();
-            if stop {
-                return;
-            }
-            let mut state = self.lock();
-            if !state.fresh {
-                let wait = if soon { SOON } else { LOOK };
-                state = match self.came.wait_timeout(state, wait) {
-                    Ok((guard, _)) => guard,
-                    Err(poisoned) => poisoned.into_inner().0,
-                };
-            }
-            state.fresh = false;
-        }
-    }
-
-    /// One look; answers whether it is the last, and whether the next is soon.
-    fn round(self: &Arc<Self>) -> (bool, bool) {
-        let (wanted, view, keys, shop, stop) = {
-            let s = self.lock();
-            (s.wanted.clone(), s.view, s.keys, s.shop.clone(), s.stop)
-        };
-        let now = boot();
-        let fenced = match view.word {
-            LeaseWord::Live => view.until.is_none_or(|until| now >= until),
-            _ => true,
-        };
-        let cause = view.cause.unwrap_or(Cause::KmsUnreachable);
-        if fenced || stop {
-            if let Some(shop) = &shop {
-                let cut = shop.space.cut(cause);
-                if cut > 0 {
-                    tracing::info!(cluster = %self.cluster, %cause, cut, "S3 connections cut");
-                }
-            }
-            let silent = view.word == LeaseWord::Lapsed || view.word == LeaseWord::Live;
-            let spared = silent && view.until.is_none_or(|until| now < until.plus(ZEROIZE));
-            if keys && (stop || !spared) {
-                self.wipe(cause);
+            _ => {
+                let denied = state.denied.get(CREDENTIALS).map(|(cause, _)| *cause);
+                Lookup::Sealed(denied.unwrap_or_else(|| state.cause()))
             }
         }
-        if stop {
-            return (true, false);
-        }
-        let Some(shop) = shop.or_else(|| self.open_store()) else {
-            self.report();
-            return (false, true);
-        };
-        self.register(&shop, &wanted);
-        self.deny(&wanted);
-        let mut soon = fenced && keys;
-        if !fenced {
-            soon |= self.open_rings(&wanted, now);
-            self.open_secrets(&wanted);
-            shop.space.open();
-        }
-        self.report();
-        (false, soon)
-    }
-
-    fn wipe(&self, cause: Cause) {
-        {
-            let mut s = self.lock();
-            s.shut += 1;
-            s.keys = false;
-            s.rings.clear();
-        }
-        self.vault.close(cause);
-        tracing::info!(cluster = %self.cluster, %cause, "the buckets' keys are wiped");
-    }
-
-    fn open_store(self: &Arc<Self>) -> Option<Shop> {
-        if boot() < self.lock().not_before {
-            return None;
-        }
-        let folder = self.parts.data.join("objects").join(self.cluster.as_str());
-        match Store::open(&folder, self.vault.clone(), Arc::new(SystemClock)) {
-            Ok(store) => {
-                let port = Arc::new(Wishes::of(self));
-                let space = Space::new(store.clone(), port, self.cluster.as_str());
-                let shop = Shop { store, space };
-                // Nothing is served before the first thaw.
-                shop.space.cut(Cause::KmsUnreachable);
-                let mut s = self.lock();
-                (s.shop, s.failed) = (Some(shop.clone()), None);
-                Some(shop)
-            }
-            Err(error) => {
-                let why = format!("the objects' folder: {}", crate::kms::deepest(&error));
-                tracing::error!(cluster = %self.cluster, why);
-                let mut s = self.lock();
-                (s.failed, s.not_before) = (Some(why), boot().plus(AGAIN));
-                None
-            }
-        }
-    }
-
-    /// The store has the buckets of the assignment. One that is to go must be empty: what is in it
-    /// is never deleted from here.
-    fn register(&self, shop: &Shop, wanted: &ClusterAssignment) {
-        let runtime = &self.parts.runtime;
-        let there = match runtime.block_on(shop.store.list_buckets()) {
-            Ok(there) => there,
-            Err(error) => {
-                self.lock().failed = Some(format!("the objects' index: {error}"));
-                return;
-            }
-        };
-        let removing = self.lock().removing.clone();
-        for bucket in wanted.buckets.iter().filter(|b| !removing.contains(&b.bucket)) {
-            if there.iter().any(|t| t.name == bucket.name) {
-                continue;
-            }
-            let Some(wrapped) = bucket.keys.last().and_then(|k| k.wrapped.first()) else {
-                continue;
-            };
-            let key_arn = wrapped.key.to_string();
-            let settings = BucketSettings { key_arn, ..BucketSettings::default() };
-            match runtime.block_on(shop.store.add_bucket(&bucket.name, settings)) {
-                Ok(_) => {
-                    tracing::info!(cluster = %self.cluster, bucket = bucket.name, "bucket made");
-                }
-                Err(error) => {
-                    self.lock().failed = Some(format!("bucket {}: {error}", bucket.name));
-                }
-            }
-        }
-        for stray in there.iter().filter(|t| wanted.buckets.iter().all(|b| b.name != t.name)) {
-            match runtime.block_on(shop.store.remove_bucket(&stray.name)) {
-                Ok(()) => {
-                    tracing::info!(cluster = %self.cluster, bucket = stray.name, "bucket removed")
-                }
-                Err(error) => tracing::debug!(bucket = stray.name, %error, "kept on disk"),
-            }
-        }
-    }
-
-    /// Shuts the buckets whose own proof is refused.
-    fn deny(&self, wanted: &ClusterAssignment) {
-        let mut s = self.lock();
-        let State { rings, denied, .. } = &mut *s;
-        denied.retain(|name, _| {
-            name == CREDENTIALS || wanted.buckets.iter().any(|b| b.name == *name)
-        });
-        for (name, (cause, detail)) in denied.iter() {
-            if rings.remove(name).is_some() {
-                tracing::warn!(cluster = %self.cluster, bucket = name, %cause, detail, "bucket shut");
-                self.vault.close_bucket(name, *cause);
-            }
-        }
-    }
-
-    /// Has what is recorded and not open unwrapped; answers whether something is under way.
-    fn open_rings(self: &Arc<Self>, wanted: &Arc<ClusterAssignment>, now: Boot) -> bool {
-        let mut s = self.lock();
-        let lacks = |a: &Asked| s.rings.get(&a.name) != Some(&a.keys());
-        let missing: Vec<Asked> = asked(wanted).into_iter().filter(lacks).collect();
-        if missing.is_empty() || s.opening || now < s.not_before {
-            return !missing.is_empty();
-        }
-        (s.opening, s.keys) = (true, true);
-        let (shelf, wanted, shut) = (self.clone(), wanted.clone(), s.shut);
-        drop(s);
-        let opener = move || shelf.unwrap(&wanted, &missing, shut);
-        let started = std::thread::Builder::new().name("open buckets".to_owned()).spawn(opener);
-        if let Err(error) = started {
-            let mut s = self.lock();
-            (s.opening, s.not_before) = (false, boot().plus(AGAIN));
-            s.failed = Some(format!("a thread: {error}"));
-        }
-        true
-    }
-
-    fn unwrap(&self, wanted: &ClusterAssignment, missing: &[Asked], shut: u64) {
-        let opened = open(&*self.parts.keys, wanted, missing);
-        self.with(|s| {
-            s.opening = false;
-            // Asked for before the last shutting: wiped unseen.
-            if s.shut != shut || s.view.word != LeaseWord::Live {
-                return;
-            }
-            for (asked, ring) in missing.iter().zip(opened) {
-                match ring {
-                    Ok(ring) => {
-                        self.vault.open(&asked.name, ring);
-                        s.rings.insert(asked.name.clone(), asked.keys());
-                        s.denied.remove(&asked.name);
-                        tracing::info!(cluster = %self.cluster, store = asked.name, "opened");
-                    }
-                    Err(fault) => {
-                        tracing::warn!(cluster = %self.cluster, store = asked.name,
-                            cause = %fault.cause, detail = fault.detail, "not opened");
-                        self.vault.close_bucket(&asked.name, fault.cause);
-                        s.denied.insert(asked.name.clone(), (fault.cause, fault.detail));
-                        s.not_before = boot().plus(AGAIN);
-                    }
-                }
-            }
-        });
-    }
-
-    /// Opens sealed secrets, and makes those that control asks for.
-    fn open_secrets(&self, wanted: &ClusterAssignment) {
-        if !self.lock().rings.contains_key(CREDENTIALS) {
-            return;
-        }
-        let live = |id: &String| wanted.s3_keys.iter().any(|k| k.access_key_id == *id);
-        self.lock().access_keys.retain(|id, _| live(id));
-        for key in &wanted.s3_keys {
-            let id = &key.access_key_id;
-            let known = self.lock().access_keys.get(id).map(|k| k.sealed.clone());
-            match &key.sealed {
-                Some(sealed) if known.as_ref() == Some(sealed) => {}
-                Some(sealed) => {
-                    let secret = credentials::open(&self.vault, id, sealed)
-                        .inspect_err(|why| {
-                            tracing::error!(cluster = %self.cluster, key = id, why,
-                                "a sealed secret does not open");
-                        })
-                        .ok();
-                    let sealed = sealed.clone();
-                    self.lock().access_keys.insert(id.clone(), AccessKey { sealed, secret });
-                }
-                None if self.parts.board.has_s3_key(id) => {}
-                None => match credentials::make(&self.vault, id) {
-                    Ok((secret, sealed)) => {
-                        // Whoever asked for it may use it before control's next word comes.
-                        let kept =
-                            AccessKey { sealed: sealed.clone(), secret: Some(secret.clone()) };
-                        self.lock().access_keys.insert(id.clone(), kept);
-                        let (access_key_id, secret) = (id.clone(), secret.to_string());
-                        self.parts.board.s3_key(MadeS3Key { access_key_id, sealed, secret });
-                    }
-                    Err(why) => tracing::warn!(cluster = %self.cluster, key = id, why, "no secret"),
-                },
-            }
-        }
-    }
-
-    fn report(&self) {
-        let s = self.lock();
-        let status = s.wanted.buckets.iter().map(|b| s.status(b)).collect();
-        let (board, wishes) = (&self.parts.board, s.wishes.clone());
-        board.buckets(&self.cluster, status);
-        board.wishes(&self.cluster, wishes);
     }
 }
 
 impl State {
     /// Why nothing is served.
-    fn cause(&self) -> Cause {
+    pub(super) fn cause(&self) -> Cause {
         self.view.cause.unwrap_or(Cause::KmsUnreachable)
-    }
-
-    #[cfg(test)]
-    pub(super) fn holds_keys(&self) -> bool {
-        self.keys
-    }
-    #[cfg(test)]
-    pub(super) fn is_opening(&self) -> bool {
-        self.opening
     }
 
     /// The lease does not live, and why.
@@ -464,12 +229,22 @@ impl State {
         (self.view.word != LeaseWord::Live).then(|| self.cause())
     }
 
-    fn status(&self, bucket: &keystead_types::BucketAssignment) -> BucketStatus {
+    /// The store has the bucket under its own id.
+    pub(super) fn has(&self, bucket: &BucketId) -> bool {
+        self.registered.iter().flatten().any(|(id, _)| id == bucket)
+    }
+
+    /// The bucket's ring is open, and it is its own.
+    pub(super) fn serves(&self, bucket: &BucketAssignment) -> bool {
+        let ring = self.rings.get(&bucket.name).and_then(|ring| ring.bucket.as_ref());
+        ring == Some(&bucket.bucket) && self.has(&bucket.bucket)
+    }
+
+    pub(super) fn status(&self, bucket: &BucketAssignment) -> BucketStatus {
         let denied = self.denied.get(&bucket.name);
         let live = self.view.word == LeaseWord::Live;
-        let open = self.rings.contains_key(&bucket.name) && self.shop.is_some();
         let state = match (live, denied) {
-            (true, None) if open => BucketWord::Serving,
+            (true, None) if self.serves(bucket) => BucketWord::Serving,
             (true, None) if self.failed.is_some() => BucketWord::Failed,
             (true, None) => BucketWord::Opening,
             (true, Some(_)) => BucketWord::Frozen,
@@ -482,5 +257,11 @@ impl State {
             cause: denied.map(|(cause, _)| *cause).or(self.view.cause),
             message: denied.map(|(_, detail)| detail.clone()).or_else(|| self.failed.clone()),
         }
+    }
+
+    /// What control is asked for.
+    pub(super) fn wishes(&self) -> Vec<BucketWish> {
+        let create = self.wishes.iter().cloned().map(BucketWish::Create);
+        create.chain(self.removals.iter().cloned().map(BucketWish::Remove)).collect()
     }
 }

@@ -194,9 +194,13 @@ fn a_key_that_comes_after_the_refusal_is_not_let_in() {
     w.live();
     until("asked", || w.fake.asked.load(Ordering::SeqCst) > 0);
     w.refused(Cause::KeyDisabled);
-    until("shut", || w.shelf().lock().shut_for().is_some() && !w.shelf().lock().holds_keys());
+    until("shut", || {
+        let shelf = w.shelf();
+        let s = shelf.lock();
+        s.shut_for().is_some() && !s.keys
+    });
     w.fake.hold(false);
-    until("the answer came", || !w.shelf().lock().is_opening());
+    until("the answer came", || !w.shelf().lock().opening);
     assert!(w.shelf().lock().rings.is_empty());
     w.live();
     w.becomes(BucketWord::Serving);
@@ -329,4 +333,71 @@ fn buckets_are_made_and_removed_through_control() {
     w.runtime.block_on(removing).expect("joined").expect("removed");
     let there = w.runtime.block_on(w.store().list_buckets()).expect("listed");
     assert_eq!(there.len(), 1);
+}
+
+#[test]
+fn a_name_given_to_another_bucket_is_sealed_under_that_buckets_own_key() {
+    let mut w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    // Removed and made again, both with one key: only the id differs.
+    let bucket = BucketId::from_uuid(uuid::Uuid::now_v7());
+    let context = EncryptionContext::bucket(&w.wanted.cluster, &bucket);
+    let keys = vec![store_key(&w.wanted, context, "CQID")];
+    w.wanted.buckets[0] =
+        BucketAssignment { bucket: bucket.clone(), name: "documents".into(), keys };
+    w.assign();
+    until("the new bucket's ring", || {
+        let shelf = w.shelf();
+        let s = shelf.lock();
+        s.serves(&w.wanted.buckets[0])
+    });
+    w.put(b"text").expect("stored");
+    w.refused(Cause::KeyDisabled);
+    until("the wiping", || w.shelf().lock().rings.is_empty());
+    w.live();
+    w.becomes(BucketWord::Serving);
+    assert_eq!(w.get().expect("opens with the key of record"), 4);
+}
+
+#[test]
+fn a_long_silence_wipes_the_keys_and_a_short_one_does_not() {
+    let w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    // The last lease ended five seconds ago, then eleven.
+    let lapsed = LeaseView { word: LeaseWord::Lapsed, cause: None, until: None };
+    for (ago, wiped) in [(5, false), (11, true)] {
+        let shelf = w.shelf();
+        let past = crate::time::boot().as_duration() - Duration::from_secs(ago);
+        shelf.with(|s| s.lived_until = keystead_types::Boot::since_boot(past));
+        w.buckets.tell(&w.wanted.cluster, lapsed);
+        assert!(matches!(w.get(), Err(StoreError::Refused(_))), "the gate is shut");
+        std::thread::sleep(Duration::from_millis(300));
+        let s = shelf.lock();
+        assert_eq!((s.keys, s.rings.is_empty()), (!wiped, wiped), "{ago} s");
+    }
+}
+
+#[test]
+fn who_hangs_up_leaves_no_wish_and_a_full_status_takes_no_more() {
+    let w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    let port = Arc::new(wishes::Wishes::of(&w.shelf()));
+    let bad = w.runtime.block_on(port.create("my.bucket"));
+    assert!(matches!(bad, Err(StoreError::InvalidBucketName)));
+    let asking: Vec<_> = (0..20)
+        .map(|n| {
+            let port = port.clone();
+            w.runtime.spawn(async move { port.create(&format!("bucket-{n}")).await })
+        })
+        .collect();
+    until("wishes", || w.board.wished(&w.wanted.cluster).len() == 8);
+    asking.iter().for_each(tokio::task::JoinHandle::abort);
+    until("forgotten", || w.board.wished(&w.wanted.cluster).is_empty());
 }

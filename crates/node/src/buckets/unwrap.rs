@@ -48,11 +48,6 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// How many keys it has.
-    pub(super) fn keys(&self) -> usize {
-        self.keys.len()
-    }
-
     /// The wrapped keys that this node opens: under the bound key and in the context that follow
     /// from our record. Another one is a mismatch, and KMS is never asked about it.
     fn own(&self, wanted: &ClusterAssignment) -> Result<Vec<WrappedKey>, String> {
@@ -96,20 +91,47 @@ impl From<Failure> for RingFault {
     }
 }
 
-/// Opens rings, each for itself. Blocks.
+/// Opens rings in one go, each judged for itself. Blocks.
 pub(super) fn open(
     keys: &dyn OpenKeys,
     wanted: &ClusterAssignment,
     asked: &[Asked],
 ) -> Vec<Result<Ring, RingFault>> {
-    asked.iter().map(|one| ring(keys, wanted, one)).collect()
+    let own: Vec<_> = asked.iter().map(|one| one.own(wanted)).collect();
+    let all: Vec<WrappedKey> = own.iter().flatten().flatten().cloned().collect();
+    if all.is_empty() {
+        // Nothing of it is ours to ask for.
+        return own.into_iter().map(|o| Err(mismatch(o.err().unwrap_or_default()))).collect();
+    }
+    let mut opened = match keys.open(&wanted.tenant_role, &all) {
+        Ok(opened) => opened.into_iter(),
+        Err(failure) => {
+            let fault = RingFault::from(failure);
+            let same = || RingFault { cause: fault.cause, detail: fault.detail.clone() };
+            return own.into_iter().map(|o| Err(o.err().map_or_else(same, mismatch))).collect();
+        }
+    };
+    asked
+        .iter()
+        .zip(own)
+        .map(|(one, own)| {
+            let count = own.map_err(mismatch)?.len();
+            ring(one, opened.by_ref().take(count))
+        })
+        .collect()
 }
 
-fn ring(keys: &dyn OpenKeys, wanted: &ClusterAssignment, asked: &Asked) -> Result<Ring, RingFault> {
-    let mismatch = |detail: String| RingFault { cause: Cause::WrappedKeyMismatch, detail };
-    let own = asked.own(wanted).map_err(mismatch)?;
-    let opened = keys.open(&wanted.tenant_role, &own)?;
-    let mut ring = Vec::with_capacity(own.len());
+fn mismatch(detail: String) -> RingFault {
+    RingFault { cause: Cause::WrappedKeyMismatch, detail }
+}
+
+fn ring(
+    asked: &Asked,
+    opened: impl Iterator<Item = Result<DataKey, Failure>>,
+) -> Result<Ring, RingFault> {
+    // Every answer is taken, so that the next ring meets its own.
+    let opened: Vec<_> = opened.collect();
+    let mut ring = Vec::with_capacity(asked.keys.len());
     for (recorded, opened) in asked.keys.iter().zip(opened) {
         let wrapped = recorded.wrapped.iter().map(header_form).collect::<Result<_, _>>();
         ring.push(BucketKey::new(wrapped.map_err(mismatch)?, opened?));

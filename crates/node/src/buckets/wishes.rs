@@ -4,15 +4,17 @@ use super::shelf::{Shelf, State};
 use crate::time::boot;
 use keystead_objects::gateway::Buckets;
 use keystead_objects::{Refused, StoreError};
-use keystead_types::BucketWish;
+use keystead_types::{BucketId, objects::is_bucket_name};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// It is there within this, or the wish is taken back.
+/// Control has heard and the bucket is there within this, or the asker is told to come again.
 const WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// So many buckets control records for a cluster.
 const BUCKETS: usize = 100;
+/// So many are waited for at a time; more would swell the status.
+const WISHES: usize = 8;
 
 /// The gateway's way to make and remove buckets.
 pub(super) struct Wishes(Weak<Shelf>);
@@ -27,73 +29,87 @@ impl Wishes {
     }
 }
 
+/// A name that is waited for; forgotten when whoever waited is gone.
+struct Wish {
+    shelf: Arc<Shelf>,
+    name: String,
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.shelf.with(|s| s.wishes.remove(&self.name));
+    }
+}
+
 #[async_trait::async_trait]
 impl Buckets for Wishes {
     async fn create(&self, name: &str) -> Result<(), StoreError> {
+        if !is_bucket_name(name) {
+            return Err(StoreError::InvalidBucketName);
+        }
         let shelf = self.shelf()?;
-        let (taken, full) = {
-            let s = shelf.lock();
-            (s.wanted.buckets.iter().any(|b| b.name == name), s.wanted.buckets.len() >= BUCKETS)
-        };
-        if taken {
-            return Err(StoreError::BucketExists(name.to_owned()));
-        }
-        if full {
-            return Err(StoreError::TooManyBuckets(BUCKETS));
-        }
+        let wish = shelf.with(|s| {
+            if s.wanted.buckets.iter().any(|b| b.name == name) {
+                return Err(StoreError::BucketExists(name.to_owned()));
+            }
+            if s.wanted.buckets.len() >= BUCKETS {
+                return Err(StoreError::TooManyBuckets(BUCKETS));
+            }
+            if s.wishes.len() >= WISHES || !s.wishes.insert(name.to_owned()) {
+                return Err(StoreError::Unavailable);
+            }
+            Ok(Wish { shelf: shelf.clone(), name: name.to_owned() })
+        })?;
         let serves = |s: &State| {
-            let listed = s.wanted.buckets.iter().any(|b| b.name == name);
-            listed && s.rings.contains_key(name)
+            s.wanted.buckets.iter().find(|b| b.name == name).is_some_and(|b| s.serves(b))
         };
-        wish(&shelf, BucketWish::Create(name.to_owned()), serves).await?;
-        // The thread registers it before it opens its ring.
-        let shop = shelf.lock().shop.clone().ok_or(StoreError::Unavailable)?;
-        shop.store.bucket(name).await.map(drop)
+        until(&wish.shelf, serves).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let shelf = self.shelf()?;
-        let (id, shop) = {
+        let (id, shop, said) = {
             let s = shelf.lock();
             let id = s.wanted.buckets.iter().find(|b| b.name == name).map(|b| b.bucket.clone());
-            (id, s.shop.clone())
+            let said = id.as_ref().is_some_and(|id| s.removals.contains(id));
+            (id, s.shop.clone(), said)
         };
         let id = id.ok_or_else(|| StoreError::NoSuchBucket(name.to_owned()))?;
         let shop = shop.ok_or(StoreError::Unavailable)?;
-        // From here on nothing is put into it; if control does not hear of it, it comes back empty.
-        shelf.with(|s| s.removing.insert(id.clone()));
-        let gone = async {
+        if !said {
+            // From here on nothing is put into it.
             shop.store.remove_bucket(name).await?;
-            let over = |s: &State| s.wanted.buckets.iter().all(|b| b.bucket != id);
-            wish(&shelf, BucketWish::Remove(id.clone()), over).await
-        };
-        let gone = gone.await;
-        shelf.with(|s| s.removing.remove(&id));
-        gone
+            shelf.with(|s| {
+                s.registered.iter_mut().for_each(|all| all.retain(|(there, _)| *there != id));
+                s.removals.insert(id.clone());
+            });
+        }
+        let gone = |s: &State| !has(s, &id);
+        until(&shelf, gone).await
     }
 }
 
-/// Has control record or remove a bucket, and waits until `done`.
-async fn wish(
-    shelf: &Shelf,
-    wish: BucketWish,
-    done: impl Fn(&State) -> bool,
-) -> Result<(), StoreError> {
-    shelf.with(|s| s.wishes.push(wish.clone()));
+fn has(s: &State, id: &BucketId) -> bool {
+    s.wanted.buckets.iter().any(|b| b.bucket == *id)
+}
+
+/// Waits until control's word has come back and is carried out.
+async fn until(shelf: &Shelf, done: impl Fn(&State) -> bool) -> Result<(), StoreError> {
     let deadline = boot().plus(WITHIN);
-    let granted = loop {
-        let (over, cause) = shelf.with(|s| (done(s), s.shut_for()));
+    loop {
+        let (over, cause) = {
+            let s = shelf.lock();
+            (done(&s), s.shut_for())
+        };
         if over {
-            break Ok(());
+            return Ok(());
         }
         if let Some(cause) = cause {
-            break Err(StoreError::Refused(Refused { cause }));
+            return Err(StoreError::Refused(Refused { cause }));
         }
         if boot() >= deadline {
-            break Err(StoreError::Unavailable);
+            return Err(StoreError::Unavailable);
         }
         tokio::time::sleep(LOOK).await;
-    };
-    shelf.with(|s| s.wishes.retain(|w| *w != wish));
-    granted
+    }
 }

@@ -146,6 +146,16 @@ impl Keeper {
             if known.is_some_and(|e| Subject { version: 0, ..(*e.subject).clone() } == *subject) {
                 continue;
             }
+            // Buckets come and go by their users' hand: that must neither undo proofs under way nor
+            // ask for new ones.
+            if let Some(entry) = self.entries.get_mut(&subject.cluster) {
+                let version = entry.subject.version;
+                let now = Subject { buckets: subject.buckets.clone(), ..(*entry.subject).clone() };
+                if now == (Subject { version, ..subject.clone() }) {
+                    entry.subject = Arc::new(now);
+                    continue;
+                }
+            }
             self.version += 1;
             let subject = Arc::new(Subject { version: self.version, ..subject.clone() });
             let kept = self

@@ -119,7 +119,11 @@ const SPENT: [&str; 6] = [
 ];
 
 /// Takes out of the head what [`admit`] has dealt with, and puts in who the caller is.
-pub(super) fn strip(head: &mut Parts, admitted: &Admitted, outcome: Outcome) {
+pub(super) fn strip(
+    head: &mut Parts,
+    admitted: &Admitted,
+    outcome: Outcome,
+) -> Result<(), S3Error> {
     let headers = &mut head.headers;
     headers.remove(AUTHORIZATION);
     for name in SPENT {
@@ -133,7 +137,7 @@ pub(super) fn strip(head: &mut Parts, admitted: &Admitted, outcome: Outcome) {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if let S3Form::Query { .. } = admitted.claim.form {
-        unhoist(head);
+        unhoist(head)?;
     }
     head.extensions.insert(Caller {
         space: admitted.found.space.clone(),
@@ -141,6 +145,7 @@ pub(super) fn strip(head: &mut Parts, admitted: &Admitted, outcome: Outcome) {
         outcome,
         trailers: admitted.claim.trailers.clone(),
     });
+    Ok(())
 }
 
 /// `aws-chunked` is a framing, not an encoding of the object.
@@ -164,7 +169,7 @@ fn unframe(headers: &mut HeaderMap) {
 
 /// Takes the signature out of a presigned URL's query; other `x-amz-*` parameters are headers that
 /// the signer moved there, and go back where a sent header does not stand already.
-fn unhoist(head: &mut Parts) {
+fn unhoist(head: &mut Parts) -> Result<(), S3Error> {
     const SIGNATURE: [&str; 8] = [
         "x-amz-algorithm",
         "x-amz-credential",
@@ -181,19 +186,21 @@ fn unhoist(head: &mut Parts) {
         let lower = name.to_ascii_lowercase();
         if !lower.starts_with("x-amz-") {
             kept.push(pair);
-        } else if !SIGNATURE.contains(&lower.as_str())
-            && let Ok(name) = HeaderName::from_bytes(lower.as_bytes())
-            && let Ok(value) = HeaderValue::from_str(&value)
-        {
+        } else if !SIGNATURE.contains(&lower.as_str()) {
+            let pair = HeaderName::from_bytes(lower.as_bytes()).ok();
+            let Some((name, value)) = pair.zip(HeaderValue::from_str(&value).ok()) else {
+                let text = "A parameter of the presigned URL is no header.";
+                return Err(super::refusal::invalid(text));
+            };
             head.headers.entry(name).or_insert(value);
         }
     }
     let path = head.uri.path();
     let target =
         if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
-    if let Ok(uri) = target.parse::<Uri>() {
-        head.uri = uri;
-    }
+    let text = "The presigned URL cannot be read.";
+    head.uri = target.parse::<Uri>().map_err(|_| super::refusal::invalid(text))?;
+    Ok(())
 }
 
 /// What a reader may ask for, by the names of S3's operations. A closed list: an operation that is

@@ -1,6 +1,9 @@
 //! Which names the gateway answers to, and where the bucket stands in a request: in the path, or
 //! before the base domain in Host.
 
+use super::query::About;
+use http::header::HOST;
+use http::request::Parts;
 use s3s::host::{S3Host, VirtualHost};
 use s3s::{S3Error, S3ErrorCode, S3Result};
 use std::net::IpAddr;
@@ -33,6 +36,20 @@ impl Hosts {
     /// elsewhere is refused.
     pub(super) fn serves(&self, host: &str) -> bool {
         self.read(host).is_some()
+    }
+
+    /// What a request is about: a bucket may stand before the domain, or first in the path.
+    pub(super) fn about(&self, head: &Parts) -> About {
+        let host = head.headers.get(HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let path = head.uri.path().trim_start_matches('/');
+        let bucket_in_path = !matches!(self.read(host.trim()), Some(Named::Bucket(_)));
+        let key = match (bucket_in_path, path.split_once('/')) {
+            (false, _) => path,
+            (true, _) if path.is_empty() => return About::Service,
+            (true, None) => "",
+            (true, Some((_, key))) => key,
+        };
+        if key.is_empty() { About::Bucket } else { About::Object }
     }
 
     fn read<'a>(&self, host: &'a str) -> Option<Named<'a>> {

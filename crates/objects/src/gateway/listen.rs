@@ -42,6 +42,9 @@ fn most_connections() -> usize {
     usize::try_from(connections.clamp(16, MOST_CONNECTIONS)).unwrap_or(16)
 }
 
+/// A connection that ended stays within reach for so long, unless the other side ends it.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Serves until [`Gateway::stop`]; requests under way then have [`GRACE`].
 pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
     let most = most_connections();
@@ -107,8 +110,17 @@ async fn connection(stream: TcpStream, gateway: Arc<Gateway>, mut stop: watch::R
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "connection");
+            match ended {
+                // What it was answered may still lie in a buffer: it goes with it.
+                Err(error) => {
+                    tracing::debug!(%error, "connection");
+                    wire.cut();
+                }
+                // Seated, and so within reach of a cut, until the other side has all of it.
+                Ok(()) => tokio::select! {
+                    () = wire.drained(LINGER) => {}
+                    () = wire.is_cut() => {}
+                },
             }
         }
         // Dropped where it stands: the request's future, its body and its answer with it.

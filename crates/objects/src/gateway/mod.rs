@@ -21,6 +21,7 @@ mod body;
 mod host;
 mod listen;
 mod ops;
+mod query;
 mod refusal;
 mod screen;
 mod service;
@@ -172,25 +173,29 @@ impl Gateway {
             }
         };
         let space = &admitted.found.space;
-        let refused = match space.seat(seat) {
-            Err(cause) => Some(refusal::of_cause(cause)),
-            Ok(()) => screen::check(&mut head, &admitted.claim).err(),
+        let about = self.hosts.about(&head);
+        let screened = space
+            .seat(seat)
+            .and_then(|()| space.gate())
+            .map_err(refusal::of_cause)
+            // What the signature brought goes first: what a presigned URL carries is screened, too.
+            .and_then(|()| auth::strip(&mut head, &admitted, outcome.clone()))
+            .and_then(|()| query::check(&head, about))
+            .and_then(|()| screen::check(&mut head, &admitted.claim))
+            .and_then(|()| screen::digests(&head));
+        let digests = match screened {
+            Ok(digests) => digests,
+            Err(error) => {
+                drain(Some(body), waits, CALLERS_REST).await;
+                return answer::of_error(error, None);
+            }
         };
-        if let Some(error) = refused {
-            drain(Some(body), waits, CALLERS_REST).await;
-            return answer::of_error(error, None);
-        }
         tracing::debug!(
             request = ids.request,
             access_key = admitted.access_key_id,
             method = %head.method,
             path = head.uri.path(),
         );
-        auth::strip(&mut head, &admitted, outcome.clone());
-        let digests = match screen::digests(&head) {
-            Ok(digests) => digests,
-            Err(error) => return answer::of_error(error, None),
-        };
         let auth::Admitted { claim, check, .. } = admitted;
         let checked = Checked::new(body, check, claim.length, digests, outcome.clone());
         let request = Request::from_parts(head, Body::http_body_unsync(checked));

@@ -6,7 +6,7 @@
 //!     ▲                 and each new request is answered with the cause
 //!     └──────────────── open()
 //! ```
-//! A connection belongs to the cluster of its last genuine request, until it closes: what it was
+//! A connection belongs to each cluster whose genuine requests it brought, until it closes: what it was
 //! answered may still lie in a buffer of this machine when its request is over. The state and the
 //! list of connections lie under one lock, so a request is either refused or cut, never missed.
 
@@ -66,6 +66,11 @@ impl Space {
         self.door.shut()
     }
 
+    /// The lease lives, by the clock: what asks for no key (listing, deleting) asks for this.
+    pub(super) fn gate(&self) -> Result<(), Cause> {
+        if self.store.vault().is_open() { Ok(()) } else { Err(Cause::KmsUnreachable) }
+    }
+
     /// Ties a connection to this space, or says why it is shut.
     pub(super) fn seat(&self, seat: &Seat) -> Result<(), Cause> {
         seat.take(&self.door)
@@ -109,37 +114,36 @@ impl Door {
     }
 }
 
-/// Where a connection sits: at no cluster's table, or at one.
+/// Where a connection sits: at the table of each cluster whose requests it brought, until it ends.
 #[derive(Debug)]
 pub(super) struct Seat {
     wire: Arc<Wire>,
-    at: Mutex<Option<(Arc<Door>, u64)>>,
+    at: Mutex<Vec<(Arc<Door>, u64)>>,
 }
 
 impl Seat {
     pub(super) fn new(wire: Arc<Wire>) -> Self {
-        Self { wire, at: Mutex::new(None) }
+        Self { wire, at: Mutex::default() }
     }
 
     /// Ties the connection to the cluster behind `door` from here on, or says why that refuses.
     fn take(&self, door: &Arc<Door>) -> Result<(), Cause> {
         let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((old, number)) = at.as_ref() {
-            if Arc::ptr_eq(old, door) {
-                return door.shut().map_or(Ok(()), Err);
-            }
-            // It stays in the list of the cluster it leaves only if that was just cut.
-            old.inside().seated.remove(number);
-            *at = None;
-        }
         let mut inside = door.inside();
+        // Another cluster's answer may still lie in a buffer: no table is left before the end.
+        if let Some((_, number)) = at.iter().find(|(taken, _)| Arc::ptr_eq(taken, door))
+            && inside.seated.contains_key(number)
+        {
+            return inside.shut.map_or(Ok(()), Err);
+        }
         if let Some(cause) = inside.shut {
             return Err(cause);
         }
         let number = inside.next;
         inside.next += 1;
         inside.seated.insert(number, Arc::downgrade(&self.wire));
-        *at = Some((door.clone(), number));
+        at.retain(|(taken, _)| !Arc::ptr_eq(taken, door));
+        at.push((door.clone(), number));
         Ok(())
     }
 }
@@ -147,7 +151,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let at = self.at.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((door, number)) = at.take() {
+        for (door, number) in at.drain(..) {
             door.inside().seated.remove(&number);
         }
     }

@@ -42,6 +42,24 @@ impl Wire {
         self.ended.notified().await;
     }
 
+    /// Comes when the other side has ended the connection too, so has read what was written; or after
+    /// `limit`, and then what it has not read goes.
+    pub(super) async fn drained(&self, limit: std::time::Duration) {
+        let end = async {
+            let mut rest = [0; 4096];
+            while self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut rest) {
+                    Ok(0) => return,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                }
+            }
+        };
+        if tokio::time::timeout(limit, end).await.is_err() {
+            self.cut();
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.cut.load(Ordering::SeqCst) {
             Err(io::ErrorKind::ConnectionAborted.into())

@@ -47,6 +47,7 @@ impl Index {
             disk: Arc::clone(disk),
             counters: Arc::clone(&counters),
             sequence,
+            broken: false,
         };
         let thread = std::thread::Builder::new()
             .name("objects-index".to_owned())
@@ -103,6 +104,9 @@ struct Writer {
     counters: Arc<Counters>,
     /// Number of the last commit.
     sequence: u64,
+    /// A write failed for another reason than a full disk. The kernel may show pages that never
+    /// reached the disk, and nothing may be acknowledged above them.
+    broken: bool,
 }
 
 /// What became of a transaction.
@@ -169,6 +173,9 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: &[Job], gone: &[String]) -> Commit {
+        if self.broken {
+            return Commit::Failed(StoreError::Unavailable);
+        }
         if let Err(error) = self.reopen_if_closed() {
             return Commit::Failed(error);
         }
@@ -184,6 +191,13 @@ impl Writer {
         };
         drop(database);
         tracing::error!(%error, "the index could not be written");
+        if !matches!(error, StoreError::NoSpace) {
+            self.broken = true;
+            tracing::error!(
+                alarm = true,
+                "no change is taken any more until the node is started again on a mended disk"
+            );
+        }
         // redb refuses everything after a failed write, until it is opened again.
         *self.shared.database.write().unwrap_or_else(PoisonError::into_inner) = None;
         match self.reopen_if_closed() {
