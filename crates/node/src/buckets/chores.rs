@@ -29,15 +29,22 @@ impl Shelf {
         let removals = self.lock().removals.clone();
         let done = self.open_store().and_then(|shop| {
             let due = due(wanted, &removals);
-            self.register(&shop, wanted, &due).map(|()| (shop, due))
+            self.register(&shop, wanted, &due).map(|taken| (shop, due, taken))
         });
         let mut s = self.state_after_chores();
         match done {
-            Ok((shop, due)) => {
+            Ok((shop, due, taken)) => {
                 (s.shop, s.failed) = (Some(shop), None);
                 // A bucket that users removed meanwhile is none.
-                let stays = |(id, _): &(BucketId, String)| !s.removals.contains(id);
-                s.registered = Some(due.into_iter().filter(stays).collect());
+                let stays = |(id, name): &&(BucketId, String)| {
+                    !s.removals.contains(id) && !taken.contains(name)
+                };
+                s.registered = due.iter().filter(stays).cloned().collect();
+                s.brought = Some(due);
+                for name in taken {
+                    let detail = "the node holds objects of another bucket of this name".to_owned();
+                    s.denied.insert(name, (Cause::WrappedKeyMismatch, detail));
+                }
                 s.chores_again = boot();
             }
             Err(why) => {
@@ -65,13 +72,14 @@ impl Shelf {
     }
 
     /// One that the assignment does not name must be empty: what is in it is never deleted here, and
-    /// never taken for another bucket's.
+    /// never taken for another bucket's. Answers the names that such a one keeps from their buckets.
     fn register(
         &self,
         shop: &Shop,
         wanted: &ClusterAssignment,
         due: &[(BucketId, String)],
-    ) -> Result<(), String> {
+    ) -> Result<Vec<String>, String> {
+        let mut taken = Vec::new();
         let runtime = &self.parts.runtime;
         let there = runtime
             .block_on(shop.store.list_buckets())
@@ -84,11 +92,16 @@ impl Shelf {
                 Ok(()) => {
                     tracing::info!(cluster = %self.cluster, bucket = stray.name, "bucket removed");
                 }
-                Err(StoreError::BucketNotEmpty(_)) => self.stray(&stray.name, due),
+                Err(StoreError::BucketNotEmpty(_)) => {
+                    self.alarm(&stray.name);
+                    taken.push(stray.name.clone());
+                }
                 Err(error) => return Err(format!("bucket {}: {error}", stray.name)),
             }
         }
-        for new in due.iter().filter(|d| !there.iter().any(|t| is(t, d))) {
+        let missing =
+            |d: &&(BucketId, String)| !there.iter().any(|t| is(t, d)) && !taken.contains(&d.1);
+        for new in due.iter().filter(missing) {
             let found = wanted.buckets.iter().find(|b| b.bucket == new.0);
             let settings = found.map(settings).unwrap_or_default();
             match runtime.block_on(shop.store.add_bucket(&new.1, settings)) {
@@ -96,15 +109,13 @@ impl Shelf {
                 Err(error) => return Err(format!("bucket {}: {error}", new.1)),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Objects without a record of their bucket: control's store is older than they are.
-    fn stray(&self, name: &str, due: &[(BucketId, String)]) {
-        let taken = due.iter().any(|(_, d)| d == name);
-        let again = if taken { "; its name is another bucket's now" } else { "" };
+    fn alarm(&self, name: &str) {
         tracing::error!(alarm = true, cluster = %self.cluster, bucket = name,
-            "a bucket that control does not know holds objects; they are kept{again}");
+            "a bucket that control does not know holds objects; they are kept");
     }
 }
 

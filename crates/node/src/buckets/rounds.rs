@@ -270,9 +270,9 @@ impl Shelf {
             if s.chores {
                 return true;
             }
-            let is = s.registered.as_ref();
+            let is = s.brought.as_ref();
             if now < s.chores_again || is == Some(&super::chores::due(wanted, &s.removals)) {
-                return s.registered.is_none();
+                return s.brought.is_none();
             }
             s.chores = true;
         }

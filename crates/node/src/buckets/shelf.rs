@@ -51,8 +51,10 @@ pub(super) struct State {
     pub(super) open_again: Boot,
     pub(super) chores: bool,
     pub(super) chores_again: Boot,
-    /// What the store was last brought to, and the buckets of it that it really has.
-    pub(super) registered: Option<Vec<(BucketId, String)>>,
+    /// What the store was last brought to, as far as it could be.
+    pub(super) brought: Option<Vec<(BucketId, String)>>,
+    /// The buckets that it has.
+    pub(super) registered: Vec<(BucketId, String)>,
     /// Rings in the vault, by name: which bucket's, and with which keys.
     pub(super) rings: BTreeMap<String, Asked>,
     /// Why a ring does not open, or a bucket's own proof is refused.
@@ -101,7 +103,8 @@ impl Shelf {
             open_again: now,
             chores: false,
             chores_again: now,
-            registered: None,
+            brought: None,
+            registered: Vec::new(),
             rings: BTreeMap::new(),
             denied: BTreeMap::new(),
             failed: None,
@@ -231,7 +234,7 @@ impl State {
 
     /// The store has the bucket under its own id.
     pub(super) fn has(&self, bucket: &BucketId) -> bool {
-        self.registered.iter().flatten().any(|(id, _)| id == bucket)
+        self.registered.iter().any(|(id, _)| id == bucket)
     }
 
     /// The bucket's ring is open, and it is its own.

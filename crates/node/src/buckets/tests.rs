@@ -401,3 +401,36 @@ fn who_hangs_up_leaves_no_wish_and_a_full_status_takes_no_more() {
     asking.iter().for_each(tokio::task::JoinHandle::abort);
     until("forgotten", || w.board.wished(&w.wanted.cluster).is_empty());
 }
+
+#[test]
+fn objects_of_a_bucket_that_control_forgot_are_kept_and_never_another_buckets() {
+    let mut w = World::new();
+    let other = BucketId::from_uuid(uuid::Uuid::now_v7());
+    let context = EncryptionContext::bucket(&w.wanted.cluster, &other);
+    let keys = vec![store_key(&w.wanted, context, "DQID")];
+    w.wanted.buckets.push(BucketAssignment { bucket: other, name: "others".into(), keys });
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    // As when control's store was put back to before the bucket, which then was made anew.
+    let old = w.wanted.buckets[0].clone();
+    let bucket = BucketId::from_uuid(uuid::Uuid::now_v7());
+    let context = EncryptionContext::bucket(&w.wanted.cluster, &bucket);
+    let keys = vec![store_key(&w.wanted, context, "CQID")];
+    w.wanted.buckets[0] = BucketAssignment { bucket, name: "documents".into(), keys };
+    w.assign();
+    w.becomes(BucketWord::Frozen);
+    assert_eq!(w.word().1, Some(Cause::WrappedKeyMismatch));
+    assert!(matches!(w.get(), Err(StoreError::Refused(_))));
+    let serves = |w: &World| {
+        let shelf = w.shelf();
+        let s = shelf.lock();
+        s.serves(&w.wanted.buckets[1])
+    };
+    until("the other one serves all the while", || serves(&w));
+    w.wanted.buckets[0] = old;
+    w.assign();
+    w.becomes(BucketWord::Serving);
+    assert_eq!(w.get().expect("they are there"), 4);
+}

@@ -80,7 +80,7 @@ impl Buckets for Wishes {
             // From here on nothing is put into it.
             shop.store.remove_bucket(name).await?;
             shelf.with(|s| {
-                s.registered.iter_mut().for_each(|all| all.retain(|(there, _)| *there != id));
+                s.registered.retain(|(there, _)| *there != id);
                 s.removals.insert(id.clone());
             });
         }
