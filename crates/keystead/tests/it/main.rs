@@ -9,6 +9,12 @@ mod proofs;
 mod supervisor;
 mod world;
 
+/// The sampled count in `test`, the full one in `cargo xtask soak ROOM`.
+fn count(room: &str, sample: usize, full: usize) -> usize {
+    let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|soaked| soaked == room);
+    if soak { full } else { sample }
+}
+
 /// A file of this repository, as cargo says now: clones may share one target folder.
 fn repository(path: &str) -> std::path::PathBuf {
     let manifest =

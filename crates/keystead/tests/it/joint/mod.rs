@@ -25,8 +25,7 @@ use crate::world::{World, WorldOptions};
 
 /// The sampled count in `test`, the full one in `soak`.
 pub(crate) fn count(sample: usize, full: usize) -> usize {
-    let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|room| room == "joint");
-    if soak { full } else { sample }
+    crate::count("joint", sample, full)
 }
 
 #[test]

@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 
 /// The sampled count in `test`, the full one in `soak`.
 fn count(sample: usize, full: usize) -> usize {
-    let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|room| room == "objects");
-    if soak { full } else { sample }
+    crate::count("objects", sample, full)
 }
 
 /// A new access key of a cluster.

@@ -4,23 +4,15 @@
 #   data     every block of the images fails, nothing else does: writes wait, no client sees an error
 #   flakey   dm-flakey fails every write and flush of the disk, so its file system aborts: the cluster is taken off,
 #            the operator unmounts, checks and mounts, and it comes back as after a power cut
-# Emulated on a loaded machine everything is slow: the limits here only end what hangs.
-set -Eeuo pipefail
-. ./settings
-trap 'cat /tmp/dev.log; tail -n 20 /disk/data/log/*; keystead cluster get vm; dmsetup table; dmesg | tail -20' ERR
+. ./guest.sh
 # A writer that is left would keep the rig waiting for its output.
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-keystead() { "$KEYSTEAD" "$@"; }
-within() { # within SECONDS COMMAND...
-  local end=$((SECONDS + $1)); shift
-  until "$@"; do [ $SECONDS -lt $end ] || { echo "not within its time: $*"; return 1; }; sleep 0.2; done
-}
-say() { echo "$SECONDS s: $*"; }
-for m in fuse loop ext4 dm_mod dm_flakey; do modprobe "$m"; done
 # As under systemd: an unmount reaches the holder's namespace as well.
 mount --make-rshared /
 
 # The operator's disks: the data folder on the first, the volumes on the second.
+disk
+for m in dm_mod dm_flakey; do modprobe "$m"; done
 sectors=$(blockdev --getsz /dev/vdb)
 good="0 $sectors linear /dev/vdb 0"
 dmsetup create --noudevsync volumes --table "$good"
@@ -32,35 +24,12 @@ as() { # as TABLE: what the disk is from now on
 }
 volumes=/disk/data/node/eu-central-1/volumes
 mount_volumes() { mount -o errors=remount-ro "$dm" "$volumes"; }
-mkfs.ext4 -q /dev/vda; mkdir /disk; mount /dev/vda /disk
 mkfs.ext4 -q "$dm"; mkdir -p "$volumes"; mount_volumes; echo 1 >/disk/data/VERSION
 
-"$KEYSTEAD" dev --data /disk/data --env /tmp/env >/tmp/dev.log 2>&1 &
-dev=$!
-within 120 test -e /tmp/env
-. /tmp/env
-say "dev is up"
-kms() {
-  curl -sS --fail-with-body --aws-sigv4 "aws:amz:eu-central-1:kms" \
-    --user "$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID:$KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY" \
-    -H 'content-type: application/x-amz-json-1.1' -H "x-amz-target: TrentService.$1" --data-binary "$2" "$KEYSTEAD_AWS_ENDPOINT/"
-}
-keystead cluster create vm --region eu-central-1 --encryption external >/dev/null
-keystead cluster watch vm --until AwaitingKey --timeout 120s >/dev/null
-keystead policy render vm --customer-account "$KEYSTEAD_CUSTOMER_ACCOUNT" >/tmp/policy
-key=$(kms CreateKey "$(jq -n --rawfile p /tmp/policy '{Policy: $p}')" | jq -r .KeyMetadata.Arn)
-# A preflight that came late is refused, and may be asked again.
-within 120 keystead cluster associate vm --key-arn "$key" >/dev/null
-endpoint() { uri=$(keystead cluster get vm --json | jq -er .endpoints.postgres); }
-ready() {
-  keystead cluster watch vm --until Ready --timeout 240s >/dev/null
-  # A slow probe can take Ready back for a moment: then no endpoint is shown.
-  within 60 endpoint
-}
+start
+create
 ready
-say "the cluster is ready"
 
-sql() { PGOPTIONS="-c client_min_messages=warning" psql -qAt -v ON_ERROR_STOP=1 "$uri" "$@"; }
 sql -c "create table rows (n bigserial primary key, text text)"
 # Rows count when COMMIT was answered: each line is written after it.
 write() {

@@ -1,6 +1,6 @@
 # What the guests of the VM proofs share; each sources it first. /vm/settings names KEYSTEAD and what the proof adds.
 # Emulated on a loaded machine everything is slow: the limits here only end what hangs.
-set -euo pipefail
+set -Eeuo pipefail
 . ./settings
 trap 'cat /tmp/dev.log; tail -n 20 /disk/data/log/*; dmesg | tail -n 20; keystead cluster get vm' ERR
 keystead() { "$KEYSTEAD" "$@"; }
@@ -14,10 +14,13 @@ kms() {
     --user "$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID:$KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY" \
     -H 'content-type: application/x-amz-json-1.1' -H "x-amz-target: TrentService.$1" --data-binary "$2" "$KEYSTEAD_AWS_ENDPOINT/"
 }
-start() { # start ARGUMENT...: `dev` over the first disk, with what is there from an earlier start
+disk() { # the first disk at /disk, with what is there from an earlier start
   for m in fuse loop ext4; do modprobe "$m"; done
   blkid /dev/vda >/dev/null || mkfs.ext4 -q /dev/vda
   mkdir /disk; mount /dev/vda /disk
+}
+start() { # start ARGUMENT...: `dev` over the first disk
+  [ -d /disk ] || disk
   "$KEYSTEAD" dev --data /disk/data --env /tmp/env "$@" >/tmp/dev.log 2>&1 & dev=$!
   within 200 test -e /tmp/env
   . /tmp/env
@@ -38,3 +41,4 @@ ready() { # waits for the cluster, and sets $uri
   within 60 endpoint
 }
 endpoint() { uri=$(keystead cluster get vm --json | jq -er .endpoints.postgres); }
+sql() { PGOPTIONS="-c client_min_messages=warning" psql -qAt -v ON_ERROR_STOP=1 "$uri" "$@"; }

@@ -7,9 +7,9 @@ start --evict-after "$EVICT_AFTER"
 create
 ready
 mark="sha256(convert_to('$SEED:' || n % 8, 'utf8'))"
-psql -qAt "$uri" -c "create table marks as select n, $mark as raw, encode($mark, 'hex') as text from generate_series(1, 5000) n" -c checkpoint
+sql -c "create table marks as select n, $mark as raw, encode($mark, 'hex') as text from generate_series(1, 5000) n" -c checkpoint
 # A client that reads them and ends, and a file on the disk, beside PostgreSQL's own.
-psql -qAt "$uri" -c "table marks" >/dev/null
+sql -c "table marks" >/dev/null
 hold=$(cat /disk/data/run/hold.pid)
 files=$(awk '$5 ~ /keystead-disks.*orchestration/ {print $5; exit}' "/proc/$hold/mountinfo")
 printf %s "$SEED:0" | nsenter -m -t "$hold" sh -c "sha256sum >$files/mark; sync -f $files/mark"

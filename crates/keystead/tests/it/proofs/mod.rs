@@ -31,6 +31,5 @@ fn unhex(digits: &str) -> Vec<u8> {
 
 /// The sampled count in `test`, the full one in `soak`.
 fn count(sample: usize, full: usize) -> usize {
-    let soak = std::env::var("KEYSTEAD_SOAK").is_ok_and(|room| room == "proofs");
-    if soak { full } else { sample }
+    crate::count("proofs", sample, full)
 }

@@ -50,10 +50,10 @@ impl Rounds {
     }
 
     /// Waits until the machine serves; answers which committed rows it has not.
-    fn missing(&self, vm: &Vm) -> Vec<u64> {
+    fn missing(&self, vm: &mut Vm) -> Vec<u64> {
         let mut present = BTreeSet::new();
         loop {
-            let line = vm.line().expect("the machine ended by itself");
+            let line = vm.next();
             if let Some(row) = row(&line, "present ") {
                 present.insert(row);
                 continue;
@@ -66,16 +66,16 @@ impl Rounds {
     }
 
     /// Rows are committed, and then the power goes.
-    fn commit_and_cut(&mut self, vm: Vm) -> Cut {
+    fn commit_and_cut(&mut self, mut vm: Vm) -> Cut {
         let enough = self.committed.len() + ROWS;
         while self.committed.len() < enough {
-            self.hear(&vm.line().expect("the machine ended by itself"));
+            self.hear(&vm.next());
         }
         self.cut(vm, WRITES)
     }
 
     /// The power goes within so many writes, at a seeded one.
-    fn cut(&mut self, vm: Vm, writes: u64) -> Cut {
+    fn cut(&mut self, mut vm: Vm, writes: u64) -> Cut {
         self.disk.power_goes_after(self.random.below(writes));
         while !self.disk.is_off() {
             vm.lines_within(Duration::from_millis(10), |line| self.hear(line));
@@ -121,7 +121,7 @@ fn a_power_cut_loses_no_committed_row() {
     let mut rounds = Rounds::new();
     let mut back = Series::new("power cut: from power on to all rows read".into(), BACK_WITHIN);
     let mut vm = rounds.power_on();
-    rounds.missing(&vm);
+    rounds.missing(&mut vm);
     let mut cuts = Vec::new();
     for _ in 0..count(1, 5) {
         cuts.push(rounds.commit_and_cut(vm));
@@ -132,7 +132,7 @@ fn a_power_cut_loses_no_committed_row() {
         }
         let on = Instant::now();
         vm = rounds.power_on();
-        let missing = rounds.missing(&vm);
+        let missing = rounds.missing(&mut vm);
         back.push(on.elapsed());
         assert!(missing.is_empty(), "of {} rows: {missing:?}", rounds.committed.len());
     }
@@ -155,12 +155,12 @@ fn a_disk_that_ignores_flushes_loses_committed_rows() {
     }
     let _alone = Alone::take();
     let mut rounds = Rounds::new();
-    let vm = rounds.power_on();
-    rounds.missing(&vm);
+    let mut vm = rounds.power_on();
+    rounds.missing(&mut vm);
     rounds.disk.ignore_flushes();
     rounds.commit_and_cut(vm);
-    let vm = rounds.power_on();
-    let missing = rounds.missing(&vm).len();
+    let mut vm = rounds.power_on();
+    let missing = rounds.missing(&mut vm).len();
     eprintln!(
         "FIGURE a disk that ignores flushes: {missing} of {} committed rows missing",
         rounds.committed.len()

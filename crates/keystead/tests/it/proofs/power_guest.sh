@@ -6,7 +6,6 @@ start
 keystead cluster get vm >/dev/null 2>&1 || create
 ready
 keystead audit verify --dir /disk/data/kms/trail --heads /disk/data/node/eu-central-1/heads.jsonl
-sql() { PGOPTIONS="-c client_min_messages=warning" psql -qAt -v ON_ERROR_STOP=1 "$uri" "$@"; }
 # A row counts when its text is whole, too.
 text="repeat(md5(n::text), 8)"
 sql -c "create table if not exists rows (n bigserial primary key, text text generated always as ($text) stored)"

@@ -24,7 +24,7 @@ pub(super) struct Boot<'a> {
     pub(super) guest: &'a str,
     /// Further lines of the guest's settings.
     pub(super) settings: &'a str,
-    /// The first disk, as `VM_DISKS` takes it.
+    /// The disks, as `VM_DISKS` takes them.
     pub(super) disk: String,
     /// Further variables of the rig.
     pub(super) rig: &'a [(&'a str, &'a str)],
@@ -74,14 +74,27 @@ impl Vm {
         self.lines.recv().ok()
     }
 
+    /// The next line of a machine that must not have ended.
+    pub(super) fn next(&mut self) -> String {
+        match self.lines.recv() {
+            Ok(line) => line,
+            Err(_) => self.ended_by_itself(),
+        }
+    }
+
+    fn ended_by_itself(&mut self) -> ! {
+        let status = self.rig.wait().expect("the rig ends");
+        panic!("the machine ended by itself: {status} ({CUT}: QEMU before its guest)");
+    }
+
     /// The lines of a span of time, which the machine must outlive.
-    pub(super) fn lines_within(&self, span: Duration, mut each: impl FnMut(&str)) {
+    pub(super) fn lines_within(&mut self, span: Duration, mut each: impl FnMut(&str)) {
         let end = Instant::now() + span;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => each(&line),
                 Err(RecvTimeoutError::Timeout) => return,
-                Err(RecvTimeoutError::Disconnected) => panic!("the machine ended by itself"),
+                Err(RecvTimeoutError::Disconnected) => self.ended_by_itself(),
             }
         }
     }
