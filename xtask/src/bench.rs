@@ -49,24 +49,8 @@ impl Drop for Dev {
 fn measure(tools: &setup::Tools, folder: &Path) -> Result<()> {
     let env_file = folder.join("env");
     let data = folder.join("data");
-    let dev = Command::new(proc::target().join("ci/keystead"))
-        .args([
-            "dev",
-            "--control-listen",
-            "127.0.0.1:0",
-            "--kms-listen",
-            "127.0.0.1:0",
-            "--s3-listen",
-            "127.0.0.1:0",
-            "--data",
-        ])
-        .arg(&data)
-        .arg("--env")
-        .arg(&env_file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .context("start keystead dev")?;
+    let dev =
+        proc::dev(&data, &env_file).stdout(Stdio::null()).spawn().context("start keystead dev")?;
     let _dev = Dev(dev);
     let begun = Instant::now();
     while !env_file.exists() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The folder of the workspace.
 pub(crate) fn root() -> PathBuf {
@@ -30,6 +30,17 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME"] {
         command.env_remove(name);
     }
+    command
+}
+
+/// `keystead dev` over a folder, on free ports; it writes its exports to `env` once it is up.
+pub(crate) fn dev(data: &Path, env: &Path) -> Command {
+    let mut command = Command::new(target().join("ci/keystead"));
+    command.arg("dev");
+    for role in ["control", "kms", "s3"] {
+        command.args([&format!("--{role}-listen"), "127.0.0.1:0"]);
+    }
+    command.arg("--data").arg(data).arg("--env").arg(env).stdin(Stdio::null());
     command
 }
 

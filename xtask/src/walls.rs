@@ -7,16 +7,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folder, and the folders it may import.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("fuzzing", &[]),
+    ("listen", &[]),
     ("types", &[]),
     ("envelope", &["types", "fuzzing"]),
     ("aws", &["types", "fuzzing"]),
-    ("kms", &["types", "envelope", "aws"]),
-    ("objects", &["types", "envelope", "aws"]),
+    ("kms", &["types", "envelope", "aws", "listen"]),
+    ("objects", &["types", "envelope", "aws", "listen"]),
     ("volumes", &["types", "envelope", "fuzzing"]),
     ("node", &["types", "envelope", "aws", "objects", "volumes"]),
-    ("control", &["types", "aws"]),
+    ("control", &["types", "aws", "listen"]),
     ("keystead", &["types", "envelope", "aws", "kms", "objects", "volumes", "node", "control"]),
 ];
 

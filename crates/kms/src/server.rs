@@ -7,6 +7,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use keystead_listen::accept;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
 /// The longest body: a watch of 10,000 keys.
 const MOST_BODY: usize = 4 * 1024 * 1024;
@@ -51,42 +51,15 @@ fn most_connections() -> usize {
 }
 
 /// Serves until `stop` turns true.
-pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, mut stop: watch::Receiver<bool>) {
-    let most = most_connections();
-    let room = Arc::new(Semaphore::new(most));
+pub(crate) async fn run(listener: TcpListener, kms: Arc<Kms>, stop: watch::Receiver<bool>) {
     let turn = |id: &str| (id.to_owned(), Semaphore::new(LARGE_AT_ONCE));
     let large: Arc<Turns> = Arc::new(kms.principals.access_keys().map(turn).collect());
-    let mut tasks = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Ok(permit) = room.clone().try_acquire_owned() else {
-                    tracing::warn!("{most} connections are open; one more was closed");
-                    continue;
-                };
-                let _ = stream.set_nodelay(true);
-                let (kms, large, stop) = (kms.clone(), large.clone(), stop.clone());
-                tasks.spawn(async move {
-                    connection(TokioIo::new(stream), peer, kms, large, stop).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    drop(listener);
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(LAST, all).await.is_err() {
-        tracing::warn!("calls under way were cut off");
-    }
+    let mut end = stop.clone();
+    let serve = |stream, peer| {
+        let (kms, large, stop) = (kms.clone(), large.clone(), stop.clone());
+        connection(TokioIo::new(stream), peer, kms, large, stop)
+    };
+    accept(listener, most_connections(), stopped(&mut end), LAST, serve).await;
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

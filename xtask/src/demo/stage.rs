@@ -30,21 +30,7 @@ impl Stage {
             .unwrap_or(&target)
             .join(format!("keystead-demo-{}", std::process::id()));
         let file = data.with_extension("env");
-        let dev = Command::new(&program)
-            .args([
-                "dev",
-                "--control-listen",
-                "127.0.0.1:0",
-                "--kms-listen",
-                "127.0.0.1:0",
-                "--s3-listen",
-                "127.0.0.1:0",
-                "--data",
-            ])
-            .arg(&data)
-            .arg("--env")
-            .arg(&file)
-            .stdin(Stdio::null())
+        let dev = proc::dev(&data, &file)
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;

@@ -6,15 +6,12 @@ use crate::board::Board;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use keystead_listen::{accept, most_connections};
 use std::{sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 /// Calls under way get so long to end.
 const GRACE: Duration = Duration::from_secs(2);
-const MOST_CONNECTIONS: u64 = 8192;
 /// Descriptors kept back for the store, IAM and the listener itself.
 const KEPT_BACK: u64 = 64;
 
@@ -29,68 +26,20 @@ pub(super) struct Limits {
 impl Limits {
     /// Those of this process.
     pub(super) fn find() -> Self {
-        Self { head: Duration::from_secs(30), connections: most_connections() }
+        Self { head: Duration::from_secs(30), connections: most_connections(1, KEPT_BACK) }
     }
-}
-
-/// As many as the descriptors allow.
-fn most_connections() -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = MOST_CONNECTIONS + KEPT_BACK;
-    if limit.current.is_some_and(|now| now < wanted) {
-        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the number of open files is not raised");
-        }
-    }
-    let open = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
-    usize::try_from(open.saturating_sub(KEPT_BACK).clamp(16, MOST_CONNECTIONS)).unwrap_or(16)
 }
 
 /// Serves until the board stops; calls under way then have [`GRACE`].
 pub(super) async fn run(listener: TcpListener, router: Router, board: &Arc<Board>, limits: Limits) {
-    let Limits { head, connections: most } = limits;
-    let room = Arc::new(Semaphore::new(most));
-    let mut tasks = JoinSet::new();
-    let stopped = board.stopped();
-    tokio::pin!(stopped);
-    let mut full = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut stopped => break,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let Ok(permit) = room.clone().try_acquire_owned() else {
-                    if !std::mem::replace(&mut full, true) {
-                        tracing::warn!("{most} connections are open; further ones are closed");
-                    }
-                    continue;
-                };
-                full = false;
-                let (router, board) = (router.clone(), board.clone());
-                tasks.spawn(async move {
-                    connection(stream, router, &board, head).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    drop(listener);
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("calls under way were cut off");
-    }
+    let serve = |stream, _| {
+        let (router, board) = (router.clone(), board.clone());
+        async move { connection(stream, router, &board, limits.head).await }
+    };
+    accept(listener, limits.connections, board.stopped(), GRACE, serve).await;
 }
 
 async fn connection(stream: TcpStream, router: Router, board: &Board, head: Duration) {
-    let _ = stream.set_nodelay(true);
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)

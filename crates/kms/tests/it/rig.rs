@@ -298,8 +298,7 @@ impl Rig {
         target: &str,
         input: &Value,
     ) -> Answer {
-        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        self.send(key, service, &headers, &input.to_string(), now_ms(), |t| t).await
+        self.json_in(REGION, key, service, target, input).await
     }
 
     /// An action of STS or IAM.

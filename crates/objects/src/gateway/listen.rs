@@ -7,19 +7,17 @@ use super::Gateway;
 use super::wire::{Io, Wire};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use keystead_listen::{accept, most_connections};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 
 /// For the head of a request, and how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(60);
 /// Requests under way get so long to end.
 const GRACE: Duration = Duration::from_secs(5);
-const MOST_CONNECTIONS: u64 = 8192;
 /// Descriptors kept back for the index, the listener and the log.
 const KEPT_BACK: u64 = 128;
 /// A request holds its connection and a part file or two.
@@ -27,64 +25,15 @@ const FILES_A_CONNECTION: u64 = 3;
 /// What hyper buffers of one connection; a head must fit, so it bounds heads too.
 const BUFFER: usize = 64 * 1024;
 
-/// How many connections may be open at once.
-fn most_connections() -> usize {
-    let wanted = MOST_CONNECTIONS * FILES_A_CONNECTION + KEPT_BACK;
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|now| now < wanted) {
-        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the number of open files is not raised");
-        }
-    }
-    let open = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
-    let connections = open.saturating_sub(KEPT_BACK) / FILES_A_CONNECTION;
-    usize::try_from(connections.clamp(16, MOST_CONNECTIONS)).unwrap_or(16)
-}
-
 /// A connection that ended stays within reach for so long, unless the other side ends it.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves until [`Gateway::stop`]; requests under way then have [`GRACE`].
 pub async fn serve(listener: TcpListener, gateway: Arc<Gateway>) {
-    let most = most_connections();
-    let room = Arc::new(Semaphore::new(most));
-    let mut tasks = JoinSet::new();
-    let mut stop = gateway.stopping();
-    let mut full = false;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stopped(&mut stop) => break,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Ok(permit) = room.clone().try_acquire_owned() else {
-                    if !std::mem::replace(&mut full, true) {
-                        tracing::warn!("{most} connections are open; further ones are closed");
-                    }
-                    continue;
-                };
-                full = false;
-                tracing::trace!(%peer, "connected");
-                let (gateway, stop) = (gateway.clone(), stop.clone());
-                tasks.spawn(async move {
-                    connection(stream, gateway, stop).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    drop(listener);
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("requests under way were cut off");
-    }
+    let (stop, mut end) = (gateway.stopping(), gateway.stopping());
+    let serve = |stream, _| connection(stream, gateway.clone(), stop.clone());
+    let most = most_connections(FILES_A_CONNECTION, KEPT_BACK);
+    accept(listener, most, stopped(&mut end), GRACE, serve).await;
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
@@ -93,7 +42,6 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn connection(stream: TcpStream, gateway: Arc<Gateway>, mut stop: watch::Receiver<bool>) {
-    let _ = stream.set_nodelay(true);
     // Peers that vanished are found without their having to say anything.
     let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
     let wire = Wire::new(stream);
