@@ -2,7 +2,7 @@
 //!
 //! An [`AwsError`] is what a caller sees and nothing more; what the server knows beside it stays
 //! with the server. JSON services answer [`AwsError::json_body`], query services
-//! [`AwsError::query_xml`], S3 [`AwsError::s3_xml`].
+//! [`AwsError::query_xml`].
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -72,23 +72,10 @@ impl AwsError {
         );
         xml
     }
-
-    /// The body of S3: no namespace, no wrapping; `details` are elements of this error alone.
-    pub fn s3_xml(&self, details: &[(&str, &str)], resource: &str, request_id: &str) -> String {
-        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
-        let text = self.message.as_deref().unwrap_or_default();
-        let first = [("Code", self.code.as_ref()), ("Message", text)];
-        let last = [("Resource", resource), ("RequestId", request_id)];
-        for (name, value) in first.iter().chain(details).chain(&last) {
-            let _ = write!(xml, "<{name}>{}</{name}>", escape(value));
-        }
-        xml.push_str("</Error>");
-        xml
-    }
 }
 
 /// Escapes text for an XML element; characters that XML cannot hold become U+FFFD.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -382,7 +369,5 @@ mod tests {
         assert!(internal().fault && internal().status == 500);
         let xml = no_such_role("a<b").query_xml("https://iam.amazonaws.com/doc/2010-05-08/", "r-1");
         assert!(xml.contains("<Type>Sender</Type>") && xml.contains("a&lt;b"), "{xml}");
-        let xml = query_access_denied("no").s3_xml(&[("Region", "r")], "/b/a&b", "r-1");
-        assert!(xml.ends_with("<Error><Code>AccessDenied</Code><Message>no</Message><Region>r</Region><Resource>/b/a&amp;b</Resource><RequestId>r-1</RequestId></Error>"), "{xml}");
     }
 }

@@ -92,6 +92,14 @@ pub struct WrappedKey {
     pub context: EncryptionContext,
 }
 
+impl WrappedKey {
+    /// True when it is what our own record says: under this KMS key and in this context. Another one
+    /// is never used, and KMS is never asked about it.
+    pub fn is_of(&self, key: &KeyArn, context: &EncryptionContext) -> bool {
+        self.key == *key && self.context == *context
+    }
+}
+
 /// The lease's times, the owner's choice at binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSettings {

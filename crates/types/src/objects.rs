@@ -1,6 +1,6 @@
 //! Buckets and S3 access keys, as control records them and as the node reports them.
 
-use crate::{BucketId, Cause, WrappedKey};
+use crate::{BucketId, Cause, EncryptionContext, KeyArn, WrappedKey};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -36,6 +36,13 @@ pub struct StoreKey {
     pub wrapped: Vec<WrappedKey>,
     /// When it was made, milliseconds since the epoch.
     pub created_ms: i64,
+}
+
+impl StoreKey {
+    /// The wrapped form that a node of this KMS key's Region opens, if it is of this context.
+    pub fn own(&self, key: &KeyArn, context: &EncryptionContext) -> Option<&WrappedKey> {
+        self.wrapped.iter().find(|w| w.key == *key).filter(|w| w.is_of(key, context))
+    }
 }
 
 /// What an S3 access key may do.

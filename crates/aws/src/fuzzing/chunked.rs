@@ -1,7 +1,7 @@
 //! A body of S3. Its first byte says the kind and whether the rest is the frames themselves, or data
 //! to be framed and then changed; the second where it is cut.
 
-use crate::sigv4::owned::{HOST, NOW, Owned, SECRET, decoded, signer};
+use crate::sigv4::owned::{self, HOST, NOW, Owned, SECRET, decoded, signer};
 use crate::sigv4::{BodyCheck, Payload};
 
 const TRAILER: &str = "x-amz-checksum-crc32";
@@ -58,23 +58,7 @@ fn frames(payload: Payload, cut: usize, body: &[u8]) {
 
 fn round_trip(payload: Payload, cut: usize, data: &[u8]) {
     let (check, authorization) = begin(payload, data.len());
-    let mut body = Vec::new();
-    let mut signer = signer("s3", None).chunks(&authorization, NOW).expect("a signature");
-    for chunk in data.chunks(cut + 1).chain([&[][..]]) {
-        match payload {
-            Payload::UnsignedTrailer => body.extend(format!("{:x}\r\n", chunk.len()).bytes()),
-            _ => body.extend(signer.head(chunk).bytes()),
-        }
-        body.extend_from_slice(chunk);
-        if !chunk.is_empty() {
-            body.extend(b"\r\n");
-        }
-    }
-    match payload {
-        Payload::SignedChunksTrailer => body.extend(signer.trailers(&[(TRAILER, "AAAA")]).bytes()),
-        Payload::UnsignedTrailer => body.extend(format!("{TRAILER}:AAAA\r\n\r\n").bytes()),
-        _ => body.extend(b"\r\n"),
-    }
+    let mut body = owned::frames(payload, &authorization, data.chunks(cut + 1), (TRAILER, "AAAA"));
     let good = decoded(check, &body, &[cut, cut * 31]);
     let (came, trailers) = good.clone().expect("it is genuine");
     assert_eq!(came, data);

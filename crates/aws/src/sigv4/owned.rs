@@ -1,7 +1,7 @@
 //! A request that owns its parts, for tests and the fuzz target.
 
 use super::{
-    AuthFault, BodyCheck, BodyFault, HttpRequest, Presented, S3Claim, S3Endpoint, Signer,
+    AuthFault, BodyCheck, BodyFault, HttpRequest, Payload, Presented, S3Claim, S3Endpoint, Signer,
     SigningKey, Trailers, parse_s3, verify_s3,
 };
 use std::sync::Arc;
@@ -87,6 +87,35 @@ impl Owned {
 pub(crate) fn signer<'a>(service: &'a str, token: Option<&'a str>) -> Signer<'a> {
     let region = "eu-central-1";
     Signer { access_key_id: ID, secret: SECRET, session_token: token, region, service }
+}
+
+/// The frames of a chunked body, as a client whose head has this Authorization sends them.
+pub(crate) fn frames<'a>(
+    payload: Payload,
+    authorization: &str,
+    chunks: impl Iterator<Item = &'a [u8]>,
+    trailer: (&str, &str),
+) -> Vec<u8> {
+    let mut signer = signer("s3", None).chunks(authorization, NOW).expect("a signature");
+    let mut body = Vec::new();
+    for chunk in chunks.filter(|c| !c.is_empty()).chain([&[][..]]) {
+        match payload {
+            Payload::UnsignedTrailer => body.extend(format!("{:x}\r\n", chunk.len()).bytes()),
+            _ => body.extend(signer.head(chunk).bytes()),
+        }
+        body.extend_from_slice(chunk);
+        if !chunk.is_empty() {
+            body.extend(b"\r\n");
+        }
+    }
+    match payload {
+        Payload::SignedChunksTrailer => body.extend(signer.trailers(&[trailer]).bytes()),
+        Payload::UnsignedTrailer => {
+            body.extend(format!("{}:{}\r\n\r\n", trailer.0, trailer.1).bytes());
+        }
+        _ => body.extend(b"\r\n"),
+    }
+    body
 }
 
 /// What a body decodes to, pushed in slices that end at `cuts` (any numbers).

@@ -188,7 +188,7 @@ async fn record_made(
 }
 
 pub(super) fn fits(cluster: &Cluster, wrapped: &WrappedKey, context: &EncryptionContext) -> bool {
-    cluster.binding.as_ref() == Some(&wrapped.key) && wrapped.context == *context
+    cluster.binding.as_ref().is_some_and(|key| wrapped.is_of(key, context))
 }
 
 async fn record_volume(

@@ -7,7 +7,7 @@ use super::node::{Tally, fits};
 use super::problem::ApiError;
 use super::view::bucket;
 use crate::config::parse_span;
-use crate::store::{Added, Bucket, CREDENTIALS, Cluster, S3Key};
+use crate::store::{Added, Bucket, CREDENTIALS, Cluster, Recorded, S3Key};
 use crate::time::rfc3339;
 use crate::wire::{BucketView, CreateS3Key, Problem, RotateS3Key, S3KeyView};
 use axum::Json;
@@ -262,10 +262,9 @@ pub(super) async fn record(
     }
     for made in &seen.made.s3_keys {
         let done = app.store.record_sealed(&cluster.id, &made.access_key_id, &made.sealed).await?;
-        use crate::store::Recorded::{New, Same};
-        if matches!(done, New | Same) {
+        if matches!(done, Recorded::New | Recorded::Same) {
             app.board.tell_secret(&made.access_key_id, &made.secret);
-            tally.changed |= done == New;
+            tally.changed |= done == Recorded::New;
         }
         // Absent: it was taken back. Other: made twice, and the first one stays.
     }

@@ -31,7 +31,7 @@ impl Shelf {
             let due = due(wanted, &removals);
             self.register(&shop, wanted, &due).map(|taken| (shop, due, taken))
         });
-        let mut s = self.state_after_chores();
+        let mut s = self.end_chores();
         match done {
             Ok((shop, due, taken)) => {
                 (s.shop, s.failed) = (Some(shop), None);

@@ -21,9 +21,9 @@ use crate::time::SystemClock;
 use keystead_objects::gateway::{self, Gateway, Hosts, Keys, Lookup, Settings};
 use keystead_types::{Assignment, BucketId, Cause, ClusterId, Region};
 use shelf::Shelf;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::net::TcpListener;
 pub(crate) use unwrap::OpenKeys;
 
@@ -39,11 +39,13 @@ pub(crate) struct Parts {
 pub(crate) struct Buckets {
     parts: Arc<Parts>,
     shelves: Mutex<BTreeMap<ClusterId, Arc<Shelf>>>,
+    /// Whose each S3 access key is: asked at every request.
+    owners: RwLock<HashMap<String, Arc<Shelf>>>,
 }
 
 impl Buckets {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), shelves: Mutex::default() }
+        Self { parts: Arc::new(parts), shelves: Mutex::default(), owners: RwLock::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Arc<Shelf>>> {
@@ -52,16 +54,24 @@ impl Buckets {
 
     /// Starts a shelf for each new bound cluster and hands the assignment to all.
     pub(crate) fn assign(&self, assignment: &Assignment) -> std::io::Result<()> {
+        let mut owners = HashMap::new();
         for wanted in assignment.clusters.iter().filter(|c| c.binding.is_some()) {
             let known = self.lock().get(&wanted.cluster).cloned();
-            match known {
-                Some(shelf) => shelf.assign(wanted),
+            let shelf = match known {
+                Some(shelf) => {
+                    shelf.assign(wanted);
+                    shelf
+                }
                 None => {
                     let shelf = Shelf::start(self.parts.clone(), wanted)?;
-                    self.lock().insert(wanted.cluster.clone(), shelf);
+                    self.lock().insert(wanted.cluster.clone(), shelf.clone());
+                    shelf
                 }
-            }
+            };
+            let ids = wanted.s3_keys.iter().map(|k| k.access_key_id.clone());
+            owners.extend(ids.map(|id| (id, shelf.clone())));
         }
+        *self.owners.write().unwrap_or_else(PoisonError::into_inner) = owners;
         Ok(())
     }
 
@@ -87,6 +97,7 @@ impl Buckets {
     /// Shuts everything and waits for the shelves' threads. Blocks.
     pub(crate) fn end(&self) {
         let shelves = std::mem::take(&mut *self.lock());
+        self.owners.write().unwrap_or_else(PoisonError::into_inner).clear();
         for shelf in shelves.values() {
             shelf.stop();
         }
@@ -114,8 +125,9 @@ pub(crate) fn serve(
 
 impl Keys for Buckets {
     fn find(&self, access_key_id: &str) -> Lookup {
-        let shelves: Vec<_> = self.lock().values().cloned().collect();
-        let found = shelves.iter().map(|shelf| shelf.access_key(access_key_id));
-        found.into_iter().find(|l| !matches!(l, Lookup::Unknown)).unwrap_or(Lookup::Unknown)
+        let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
+        let owner = owners.get(access_key_id).cloned();
+        drop(owners);
+        owner.map_or(Lookup::Unknown, |shelf| shelf.access_key(access_key_id))
     }
 }

@@ -1,12 +1,13 @@
 //! The thread of a cluster's buckets: what it does at each look. Nothing here waits for the disk or
 //! for KMS: a refusal must never stand behind either.
 
+use super::chores::due;
 use super::credentials::{self, SecretFault};
-use super::shelf::{AccessKey, Shelf};
+use super::shelf::{AccessKey, Shelf, State};
 use super::unwrap::{Asked, CREDENTIALS, asked, open};
 use crate::time::boot;
-use keystead_types::{Boot, Cause, ClusterAssignment, LeaseWord, MadeS3Key};
-use std::sync::Arc;
+use keystead_types::{Boot, BucketId, Cause, ClusterAssignment, LeaseWord, MadeS3Key};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 /// What failed is tried again after this, whatever the length of the outage.
@@ -264,14 +265,13 @@ impl Shelf {
         {
             let mut s = self.lock();
             // Gone for control, too: the wish is granted.
-            let there =
-                |id: &keystead_types::BucketId| wanted.buckets.iter().any(|b| b.bucket == *id);
+            let there = |id: &BucketId| wanted.buckets.iter().any(|b| b.bucket == *id);
             s.removals.retain(there);
             if s.chores {
                 return true;
             }
             let is = s.brought.as_ref();
-            if now < s.chores_again || is == Some(&super::chores::due(wanted, &s.removals)) {
+            if now < s.chores_again || is == Some(&due(wanted, &s.removals)) {
                 return s.brought.is_none();
             }
             s.chores = true;
@@ -281,13 +281,14 @@ impl Shelf {
             .name("bucket chores".to_owned())
             .spawn(move || shelf.do_chores(&wanted));
         if let Err(error) = started {
-            let mut s = self.state_after_chores();
+            let mut s = self.end_chores();
             s.failed = Some(format!("a thread: {error}"));
         }
         true
     }
 
-    pub(super) fn state_after_chores(&self) -> std::sync::MutexGuard<'_, super::shelf::State> {
+    /// The chores have ended, well or not; what follows from it is the caller's.
+    pub(super) fn end_chores(&self) -> MutexGuard<'_, State> {
         let mut s = self.lock();
         (s.chores, s.chores_again, s.fresh) = (false, boot().plus(AGAIN), true);
         s

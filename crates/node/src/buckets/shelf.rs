@@ -11,11 +11,11 @@ use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
 use keystead_envelope::lease::LeaseGate;
-use keystead_objects::gateway::{Found, Lookup, Role, Space};
+use keystead_objects::gateway::{Found, Lookup, Space};
 use keystead_objects::{Store, Vault};
 use keystead_types::{
     Boot, BucketAssignment, BucketId, BucketStatus, BucketWish, BucketWord, Cause, Clock,
-    ClusterAssignment, ClusterId, LeaseWord, S3Role,
+    ClusterAssignment, ClusterId, LeaseWord,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -205,14 +205,9 @@ impl Shelf {
         }
         let secret = state.access_keys.get(id).and_then(|k| k.secret.clone());
         match (secret, &state.shop) {
-            (Some(secret), Some(shop)) => Lookup::Found(Found {
-                secret,
-                role: match known.role {
-                    S3Role::Reader => Role::Reader,
-                    S3Role::Writer => Role::Writer,
-                },
-                space: shop.space.clone(),
-            }),
+            (Some(secret), Some(shop)) => {
+                Lookup::Found(Found { secret, role: known.role, space: shop.space.clone() })
+            }
             _ => {
                 let denied = state.denied.get(CREDENTIALS).map(|(cause, _)| *cause);
                 Lookup::Sealed(denied.unwrap_or_else(|| state.cause()))

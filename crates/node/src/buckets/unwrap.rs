@@ -48,13 +48,11 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The wrapped keys that this node opens: under the bound key and in the context that follow
-    /// from our record. Another one is a mismatch, and KMS is never asked about it.
+    /// The wrapped keys that this node opens. Another one is a mismatch.
     fn own(&self, wanted: &ClusterAssignment) -> Result<Vec<WrappedKey>, String> {
-        let bound = wanted.binding.as_ref().map(|b| &b.key);
         let own = |key: &StoreKey| {
-            let ours = key.wrapped.iter().find(|w| Some(&w.key) == bound);
-            ours.filter(|w| w.context == self.context).cloned()
+            let bound = wanted.binding.as_ref()?;
+            key.own(&bound.key, &self.context).cloned()
         };
         let found: Option<Vec<_>> = self.keys.iter().map(own).collect();
         found.ok_or_else(|| "a recorded data key is not of the bound key and context".to_owned())

@@ -89,7 +89,7 @@ impl Recorded {
         let binding = cluster.binding.clone().ok_or(KeyFault::Missing("the key"))?;
         let wrapped = volume.wrapped.clone().ok_or(KeyFault::Missing("the wrapped key"))?;
         let context = EncryptionContext::volume(&cluster.cluster, &volume.volume);
-        if wrapped.key != binding.key || wrapped.context != context {
+        if !wrapped.is_of(&binding.key, &context) {
             let what = "the wrapped key is not of the bound key and this volume";
             return Err(KeyFault::Mismatch(what.to_owned()));
         }

@@ -53,17 +53,15 @@ pub(crate) fn subjects(assignment: &Assignment, grants: &Grants) -> io::Result<V
 /// A cluster without binding or canary has no lease yet.
 fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Subject>> {
     let (Some(binding), Some(canary)) = (&wanted.binding, &wanted.canary) else { return Ok(None) };
-    let fits = |wrapped: &WrappedKey, context: &EncryptionContext| {
-        wrapped.key == binding.key && wrapped.context == *context
-    };
     let mut mismatch = None;
-    if !fits(canary, &EncryptionContext::canary(&wanted.cluster)) {
+    if !canary.is_of(&binding.key, &EncryptionContext::canary(&wanted.cluster)) {
         mismatch = Some("the canary is not of the bound key and context".to_owned());
     }
     let mut stores = Vec::new();
     for volume in &wanted.volumes {
         let Some(wrapped) = &volume.wrapped else { continue };
-        if !fits(wrapped, &EncryptionContext::volume(&wanted.cluster, &volume.volume)) {
+        let context = EncryptionContext::volume(&wanted.cluster, &volume.volume);
+        if !wrapped.is_of(&binding.key, &context) {
             mismatch = Some(format!("{} is not of the bound key and context", volume.volume));
         }
         // While a new generation's grant is not made yet, the last one is what the volume is open
@@ -79,7 +77,7 @@ fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Sub
     }
     let newest = |b: &keystead_types::BucketAssignment| {
         let context = EncryptionContext::bucket(&wanted.cluster, &b.bucket);
-        let wrapped = b.keys.last()?.wrapped.iter().find(|w| fits(w, &context))?;
+        let wrapped = b.keys.last()?.own(&binding.key, &context)?;
         Some(Bucket { bucket: b.bucket.clone(), wrapped: wrapped.clone() })
     };
     Ok(Some(Subject {

@@ -13,6 +13,7 @@ use answer::{DRY_RUN, Failure, Spoken, is_credential_fault, judge_kms, spoken};
 use aws_credential_types::Credentials as SdkCredentials;
 use aws_sdk_kms::config::{BehaviorVersion, Region, SharedHttpClient};
 use aws_sdk_kms::operation::RequestId;
+use aws_sdk_kms::operation::decrypt::DecryptOutput;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{GrantConstraints, GrantOperation};
 use aws_smithy_http_client::{Builder, tls};
@@ -176,19 +177,28 @@ impl Kms {
     /// The cluster's proof: a real Decrypt of its canary as the tenant role. The plaintext
     /// protects nothing.
     pub(crate) async fn canary(&self, role: &RoleArn, wrapped: &WrappedKey) -> Result<(), Failure> {
-        let blob = decode(wrapped)?;
-        let answer = self
-            .as_tenant(role, Purpose::Proof, |client| {
-                client
-                    .decrypt()
-                    .key_id(wrapped.key.to_string())
-                    .ciphertext_blob(Blob::new(blob.clone()))
-                    .set_encryption_context(Some(pairs(&wrapped.context)))
-                    .send()
-            })
-            .await?;
+        let answer = self.decrypt(role, wrapped, None).await?;
         debug!(key = %wrapped.key, request_id = answer.request_id(), "canary decrypted");
         Ok(())
+    }
+
+    async fn decrypt(
+        &self,
+        role: &RoleArn,
+        wrapped: &WrappedKey,
+        dry_run: Option<bool>,
+    ) -> Result<DecryptOutput, CallFault> {
+        let blob = decode(wrapped).map_err(CallFault::Judged)?;
+        self.as_tenant(role, Purpose::Proof, |client| {
+            client
+                .decrypt()
+                .key_id(wrapped.key.to_string())
+                .ciphertext_blob(Blob::new(blob.clone()))
+                .set_encryption_context(Some(pairs(&wrapped.context)))
+                .set_dry_run(dry_run)
+                .send()
+        })
+        .await
     }
 
     /// A store's proof: Decrypt with DryRun of its own wrapped key, as the node's user under its
@@ -218,19 +228,7 @@ impl Kms {
     /// A bucket's proof: Decrypt with DryRun of its own wrapped key, as the tenant role, which it is
     /// opened as. No plaintext travels.
     pub(crate) async fn bucket(&self, role: &RoleArn, wrapped: &WrappedKey) -> Result<(), Failure> {
-        let blob = decode(wrapped)?;
-        let asked = self
-            .as_tenant(role, Purpose::Proof, |client| {
-                client
-                    .decrypt()
-                    .key_id(wrapped.key.to_string())
-                    .ciphertext_blob(Blob::new(blob.clone()))
-                    .set_encryption_context(Some(pairs(&wrapped.context)))
-                    .dry_run(true)
-                    .send()
-            })
-            .await;
-        match asked {
+        match self.decrypt(role, wrapped, Some(true)).await {
             Ok(_) => Ok(()),
             Err(CallFault::Said(said)) if said.code == DRY_RUN => Ok(()),
             Err(other) => Err(other.into()),

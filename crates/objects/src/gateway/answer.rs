@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, SERVER
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use keystead_aws::AwsError;
+use keystead_aws::error::escape;
 use s3s::{Body, S3Error, S3ErrorCode};
 use std::fmt::Write as _;
 
@@ -54,7 +55,7 @@ pub(super) fn from_aws(fault: &AwsError) -> S3Error {
 pub(super) fn of_error(error: S3Error, detail: Option<(&str, &str)>) -> Answer {
     let mut answer = error.to_http_response().unwrap_or_else(|_| internal());
     if let Some((name, value)) = detail {
-        answer.extensions_mut().insert(Detail(format!("<{name}>{}</{name}>", escaped(value))));
+        answer.extensions_mut().insert(Detail(format!("<{name}>{}</{name}>", escape(value))));
     }
     answer
 }
@@ -105,26 +106,12 @@ async fn with_resource(answer: Answer, ids: &Ids, path: &str) -> Answer {
     let _ = write!(
         whole,
         "<Resource>{}</Resource><RequestId>{}</RequestId><HostId>{}</HostId>{END}",
-        escaped(path),
+        escape(path),
         ids.request,
         ids.host
     );
     head.headers.remove(CONTENT_LENGTH);
     Response::from_parts(head, Body::from(whole))
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

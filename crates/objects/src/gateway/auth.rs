@@ -7,13 +7,14 @@
 use super::answer::{error, from_aws};
 use super::body::Outcome;
 use super::host::Hosts;
-use super::{Caller, Found, Keys, Lookup, Role};
+use super::{Caller, Found, Keys, Lookup};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use keystead_aws::sigv4::{
     AuthFault, BodyCheck, HttpRequest, S3Claim, S3Endpoint, S3Form, SigningKey, parse_s3, verify_s3,
 };
+use keystead_types::S3Role;
 use s3s::S3Error;
 use std::sync::Arc;
 
@@ -233,9 +234,9 @@ const READS: [&str; 24] = [
 ];
 
 /// Whether a caller of this role may ask for an operation.
-pub(super) fn may(role: Role, operation: &str) -> bool {
+pub(super) fn may(role: S3Role, operation: &str) -> bool {
     match role {
-        Role::Writer => true,
-        Role::Reader => READS.contains(&operation),
+        S3Role::Writer => true,
+        S3Role::Reader => READS.contains(&operation),
     }
 }

@@ -38,7 +38,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use keystead_types::{Cause, Clock};
+use keystead_types::{Cause, Clock, S3Role};
 use s3s::Body;
 use s3s::service::S3Service;
 use space::Seat;
@@ -54,21 +54,12 @@ type Answer = Response<Body>;
 const STRANGERS_REST: (u64, Duration) = (256 << 10, Duration::from_secs(2));
 const CALLERS_REST: (u64, Duration) = (64 << 20, Duration::from_secs(20));
 
-/// What an access key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Get, head, list.
-    Reader,
-    /// Everything.
-    Writer,
-}
-
 /// An access key that is known.
 pub struct Found {
     /// Its secret.
     pub secret: Zeroizing<String>,
     /// What it may do.
-    pub role: Role,
+    pub role: S3Role,
     /// The one cluster that it opens.
     pub space: Arc<Space>,
 }
@@ -94,7 +85,7 @@ pub trait Keys: Send + Sync {
 #[derive(Clone)]
 struct Caller {
     space: Arc<Space>,
-    role: Role,
+    role: S3Role,
     outcome: Outcome,
     /// Names of the trailers that come behind the body.
     trailers: Vec<String>,

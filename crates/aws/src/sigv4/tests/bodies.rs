@@ -1,6 +1,6 @@
 //! Bodies, chunked and whole.
 
-use super::super::owned::{HOST, decoded, signer};
+use super::super::owned::{self, HOST, decoded, signer};
 use super::s3::{AWS_SECRET, aws_verdict, signed};
 use super::*;
 
@@ -44,26 +44,7 @@ impl Upload {
 }
 
 fn frames(payload: Payload, authorization: &str, chunks: &[&[u8]]) -> Vec<u8> {
-    let mut signer = signer("s3", None).chunks(authorization, NOW).expect("a signature");
-    let mut body = Vec::new();
-    for chunk in chunks.iter().filter(|c| !c.is_empty()).chain([&&[][..]]) {
-        match payload {
-            Payload::UnsignedTrailer => body.extend(format!("{:x}\r\n", chunk.len()).bytes()),
-            _ => body.extend(signer.head(chunk).bytes()),
-        }
-        body.extend_from_slice(chunk);
-        if !chunk.is_empty() {
-            body.extend(b"\r\n");
-        }
-    }
-    match payload {
-        Payload::SignedChunksTrailer => {
-            body.extend(signer.trailers(&[(TRAILER, "sOO8/Q==")]).bytes());
-        }
-        Payload::UnsignedTrailer => body.extend(format!("{TRAILER}:sOO8/Q==\r\n\r\n").bytes()),
-        _ => body.extend(b"\r\n"),
-    }
-    body
+    owned::frames(payload, authorization, chunks.iter().copied(), (TRAILER, "sOO8/Q=="))
 }
 
 /// AWS's two published examples: 65 KiB of `a` in chunks of 64 KiB, without and with a trailer. All

@@ -14,10 +14,10 @@ pub(super) async fn complete(tx: &mut Tx, record: &mut Cluster) -> Result<(), St
     .fetch_all(&mut **tx)
     .await?;
     record.buckets = found.iter().map(bucket).collect::<Result<_, _>>()?;
-    let keys = sqlx::query("SELECT * FROM store_keys WHERE cluster = ? ORDER BY ordinal")
-        .bind(&of)
-        .fetch_all(&mut **tx)
-        .await?;
+    // Keys of buckets that are gone stay on record, and are no business of a reader.
+    let sql = "SELECT * FROM store_keys WHERE cluster = ?1 AND (store = ?2 OR store IN
+               (SELECT id FROM buckets WHERE cluster = ?1 AND removed_ms IS NULL)) ORDER BY ordinal";
+    let keys = sqlx::query(sql).bind(&of).bind(CREDENTIALS).fetch_all(&mut **tx).await?;
     for row in &keys {
         let (store, key) = store_key(row)?;
         if store == CREDENTIALS {

@@ -104,6 +104,22 @@ macro_rules! describe {
     }};
 }
 
+/// What a get and a head ask in the same words.
+macro_rules! asked {
+    ($input:ident) => {
+        GetOptions {
+            range: $input.range.map(range),
+            part_number: part($input.part_number)?,
+            condition: read_condition(
+                $input.if_match,
+                $input.if_none_match,
+                $input.if_modified_since,
+                $input.if_unmodified_since,
+            ),
+        }
+    };
+}
+
 /// How many parts there are, told to who asks for one.
 fn parts_count(info: &ObjectInfo, asked: bool) -> Option<i32> {
     let count = i32::try_from(info.parts.len()).ok().filter(|count| *count > 0);
@@ -120,16 +136,7 @@ pub(super) async fn get(
     if ranged && by_part {
         return Err(invalid("Cannot specify both Range header and partNumber query parameter"));
     }
-    let options = GetOptions {
-        range: input.range.map(range),
-        part_number: part(input.part_number)?,
-        condition: read_condition(
-            input.if_match,
-            input.if_none_match,
-            input.if_modified_since,
-            input.if_unmodified_since,
-        ),
-    };
+    let options = asked!(input);
     let arn = sse::key_of(&caller.space, &input.bucket).await?;
     let got = caller.space.store.get(&input.bucket, &input.key, options).await.map_err(of_store)?;
     let checksum = told(&got.info, &got.range, input.checksum_mode.is_some() && !ranged);
@@ -151,16 +158,7 @@ pub(super) async fn head(
     let input = request.input;
     only_version(input.version_id.as_deref())?;
     let (ranged, by_part) = (input.range.is_some(), input.part_number.is_some());
-    let options = GetOptions {
-        range: input.range.map(range),
-        part_number: part(input.part_number)?,
-        condition: read_condition(
-            input.if_match,
-            input.if_none_match,
-            input.if_modified_since,
-            input.if_unmodified_since,
-        ),
-    };
+    let options = asked!(input);
     let arn = sse::key_of(&caller.space, &input.bucket).await?;
     let head = caller.space.store.head(&input.bucket, &input.key, options).await;
     let (info, span) = head.map_err(of_store)?;

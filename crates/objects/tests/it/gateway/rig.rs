@@ -5,10 +5,10 @@ use keystead_envelope::lease::LeaseGate;
 use keystead_envelope::memory::DataKey;
 use keystead_envelope::message::Wrapped;
 use keystead_objects::gateway::{
-    Buckets, Found, Gateway, Hosts, Keys, Lookup, Role, Settings, Space, serve,
+    Buckets, Found, Gateway, Hosts, Keys, Lookup, Settings, Space, serve,
 };
 use keystead_objects::{BucketKey, BucketSettings, Ring, Store, StoreError, Vault};
-use keystead_types::{Boot, Cause, Clock};
+use keystead_types::{Boot, Cause, Clock, S3Role};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -114,7 +114,7 @@ impl Buckets for Maker {
     }
 }
 
-struct Table(HashMap<&'static str, (&'static str, Role, Arc<Space>)>);
+struct Table(HashMap<&'static str, (&'static str, S3Role, Arc<Space>)>);
 
 impl Keys for Table {
     fn find(&self, access_key_id: &str) -> Lookup {
@@ -141,9 +141,9 @@ impl World {
         let one = Cluster::open(&folder.join("one"), "cluster-one");
         let two = Cluster::open(&folder.join("two"), "cluster-two");
         let keys = Table(HashMap::from([
-            (WRITER.0, (WRITER.1, Role::Writer, one.space.clone())),
-            (READER.0, (READER.1, Role::Reader, one.space.clone())),
-            (OTHER.0, (OTHER.1, Role::Writer, two.space.clone())),
+            (WRITER.0, (WRITER.1, S3Role::Writer, one.space.clone())),
+            (READER.0, (READER.1, S3Role::Reader, one.space.clone())),
+            (OTHER.0, (OTHER.1, S3Role::Writer, two.space.clone())),
         ]));
         let hosts = Hosts::new(Some("s3.keystead.test"), &[]);
         let settings = Settings { hosts, region: REGION.to_owned() };

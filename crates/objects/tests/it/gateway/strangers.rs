@@ -43,6 +43,16 @@ impl Client {
         Self { at, key }
     }
 
+    fn signer(&self) -> Signer<'static> {
+        Signer {
+            access_key_id: self.key.0,
+            secret: self.key.1,
+            session_token: None,
+            region: REGION,
+            service: "s3",
+        }
+    }
+
     /// A signed head with more headers, and its Authorization.
     fn head(
         &self,
@@ -54,15 +64,8 @@ impl Client {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut headers = vec![("host".to_owned(), self.at.to_string())];
         headers.extend(more.iter().map(|(n, v)| ((*n).to_owned(), v.clone())));
-        let signer = Signer {
-            access_key_id: self.key.0,
-            secret: self.key.1,
-            session_token: None,
-            region: REGION,
-            service: "s3",
-        };
         let now = now_ms();
-        let added = signer.sign_s3(method, path, query, &headers, payload, now);
+        let added = self.signer().sign_s3(method, path, query, &headers, payload, now);
         let authorization =
             added.iter().find(|(n, _)| n == "authorization").map(|(_, v)| v.clone());
         headers.extend(added);
@@ -114,14 +117,7 @@ impl Client {
             if trailer.is_some() { Payload::SignedChunksTrailer } else { Payload::SignedChunks };
         // The body's length does not depend on the signatures: made once to measure, once to send.
         let body = |authorization: &str, now: i64| {
-            let signer = Signer {
-                access_key_id: self.key.0,
-                secret: self.key.1,
-                session_token: None,
-                region: REGION,
-                service: "s3",
-            };
-            let mut chunks = signer.chunks(authorization, now).expect("a seed");
+            let mut chunks = self.signer().chunks(authorization, now).expect("a seed");
             let mut body = Vec::new();
             for chunk in data.chunks(64 << 10) {
                 body.extend(chunks.head(chunk).into_bytes());
