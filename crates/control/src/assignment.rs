@@ -3,8 +3,8 @@
 use crate::store::{Cluster, Preflight};
 use crate::templates::Templates;
 use keystead_types::{
-    Assignment, Binding, BucketAssignment, ClusterAssignment, LeaseSettings, PreflightRequest,
-    Region, S3KeyAssignment, VolumeAssignment,
+    Assignment, Binding, BucketAssignment, ClusterAssignment, LeaseSettings, Part,
+    PreflightRequest, Region, S3KeyAssignment, VolumeAssignment,
 };
 
 /// What the Region's node is to do. A cluster enters when its tenant role is made.
@@ -57,8 +57,10 @@ fn cluster(c: &Cluster, templates: &Templates) -> Option<ClusterAssignment> {
         organization: c.organization.clone(),
         name: c.name.clone(),
         generation: c.generation,
+        part: Part::Primary,
+        peer: None,
         tenant_role: c.tenant_role.clone()?,
-        binding: c.binding.clone().map(|key| Binding { key }),
+        binding: c.binding.clone().map(Binding::of),
         canary: c.canary.clone(),
         volumes: volumes.collect(),
         buckets: buckets.collect(),

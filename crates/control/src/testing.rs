@@ -72,6 +72,8 @@ pub(crate) fn serving(c: &Cluster) -> ClusterStatus {
         cluster: c.id.clone(),
         observed_generation: c.generation,
         made: Made::default(),
+        second: None,
+        replication: None,
         lease: LeaseStatus {
             state: LeaseWord::Live,
             cause: None,

@@ -19,6 +19,7 @@ pub(crate) fn words(cause: Cause) -> &'static str {
         Cause::WrongSpecOrUsage => "the key is not a symmetric ENCRYPT_DECRYPT key",
         Cause::RoleNotAssumable => "the node may not assume the tenant role",
         Cause::KmsUnreachable => "KMS does not answer",
+        Cause::SecondKeyUnusable => "the key of the cluster's other Region refuses",
         Cause::NodeSilent => "the node does not report; what the cluster does is not known",
         Cause::KeyStoreRolledBack => "KMS answered with an older state than one it gave before",
         Cause::WrappedKeyMismatch => "a wrapped key does not open under the recorded key",
@@ -156,6 +157,8 @@ fn fix(cluster: &Cluster, judged: &Judgement<'_>, cause: Cause) -> Vec<String> {
             let role = cluster.tenant_role.as_ref().map(|r| r.name()).unwrap_or_default();
             vec![format!("aws iam get-role --role-name {role}"), "keystead doctor".to_owned()]
         }
+        // Composed where both keys are on record.
+        Cause::SecondKeyUnusable => Vec::new(),
         Cause::KmsUnreachable => vec![aws("describe-key"), "keystead doctor".to_owned()],
         Cause::NodeSilent => {
             vec!["keystead doctor".to_owned(), "keystead node serve --config FILE".to_owned()]

@@ -200,6 +200,8 @@ mod tests {
             organization: OrganizationId::from_uuid(id()),
             name: "c".into(),
             generation: 1,
+            part: keystead_types::Part::Primary,
+            peer: None,
             tenant_role: RoleArn::new(account, "keystead-c").expect("a role"),
             binding: None,
             canary: None,

@@ -283,6 +283,8 @@ impl Inner {
         ClusterStatus {
             cluster: wanted.cluster.clone(),
             observed_generation: wanted.generation,
+            second: None,
+            replication: None,
             made: Made {
                 canary: self
                     .canaries

@@ -6,6 +6,7 @@ use crate::{
     RoleArn, S3KeyAssignment, StoreKey, Template, VolumeId,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// All that one node is to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,11 +32,17 @@ pub struct ClusterAssignment {
     pub name: String,
     /// Generation of the cluster's spec.
     pub generation: u64,
+    /// What this node's Region is to the cluster.
+    #[serde(default)]
+    pub part: Part,
+    /// Its other Region; absent for a cluster of one.
+    #[serde(default)]
+    pub peer: Option<Peer>,
     /// The role that the node assumes to use the customer's key.
     pub tenant_role: RoleArn,
     /// The write-once tie to the customer's key; absent until associated.
     pub binding: Option<Binding>,
-    /// The canary, once control has recorded it.
+    /// The canary of this node's Region, once control has recorded it.
     pub canary: Option<WrappedKey>,
     /// One entry a disk of the template.
     pub volumes: Vec<VolumeAssignment>,
@@ -59,6 +66,76 @@ pub struct ClusterAssignment {
 pub struct Binding {
     /// The key of this node's Region.
     pub key: KeyArn,
+    /// The key of the other Region; absent for a cluster of one.
+    #[serde(default)]
+    pub second: Option<SecondKey>,
+    /// What a refusal by one of two keys does.
+    #[serde(default)]
+    pub revocation: Revocation,
+}
+
+impl Binding {
+    /// The tie of a cluster of one Region.
+    pub fn of(key: KeyArn) -> Self {
+        Self { key, second: None, revocation: Revocation::default() }
+    }
+}
+
+/// The key of a cluster's other Region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondKey {
+    /// The key.
+    pub key: KeyArn,
+    /// Its canary, once the other Region's node has made it and control has recorded it.
+    pub canary: Option<WrappedKey>,
+}
+
+/// What a Region is to a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Volumes and workload are here, and objects are written here.
+    #[default]
+    Primary,
+    /// Objects are replicated to here and read here; nothing else.
+    Backup,
+}
+
+/// A cluster's other Region, as a node meets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The Region.
+    pub region: Region,
+    /// Where its node serves S3, as that node reported it last; objects are replicated there.
+    pub s3_endpoint: Option<String>,
+}
+
+/// What a refusal by one of a cluster's two keys does; the owner's choice at binding. An outage of
+/// one Region's KMS never touches the other Region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Revocation {
+    /// It freezes the whole cluster, in both Regions.
+    #[default]
+    Any,
+    /// It freezes the key's own Region.
+    Each,
+}
+
+impl Revocation {
+    /// The word in JSON and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Each => "each",
+        }
+    }
+}
+
+impl fmt::Display for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A volume as control records it.

@@ -28,6 +28,8 @@ pub enum Cause {
     RoleNotAssumable,
     /// KMS does not answer.
     KmsUnreachable,
+    /// The key of the cluster's other Region refuses, and one refusal is enough.
+    SecondKeyUnusable,
     /// The node does not report.
     NodeSilent,
     /// KMS answered with an older state than one it gave before.
@@ -38,7 +40,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::KeyDisabled,
         Self::KeyPendingDeletion,
         Self::KeyDeleted,
@@ -49,6 +51,7 @@ impl Cause {
         Self::WrongSpecOrUsage,
         Self::RoleNotAssumable,
         Self::KmsUnreachable,
+        Self::SecondKeyUnusable,
         Self::NodeSilent,
         Self::KeyStoreRolledBack,
         Self::WrappedKeyMismatch,
@@ -67,6 +70,7 @@ impl Cause {
             Self::WrongSpecOrUsage => "wrong-spec-or-usage",
             Self::RoleNotAssumable => "role-not-assumable",
             Self::KmsUnreachable => "kms-unreachable",
+            Self::SecondKeyUnusable => "second-key-unusable",
             Self::NodeSilent => "node-silent",
             Self::KeyStoreRolledBack => "key-store-rolled-back",
             Self::WrappedKeyMismatch => "wrapped-key-mismatch",

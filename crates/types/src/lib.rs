@@ -16,8 +16,8 @@ pub mod template;
 
 pub use arn::{AccountId, KeyArn, ParseArnError, Region, RoleArn, UserArn};
 pub use assignment::{
-    Assignment, Binding, ClusterAssignment, LeaseSettings, PreflightRequest, VolumeAssignment,
-    WrappedKey,
+    Assignment, Binding, ClusterAssignment, LeaseSettings, Part, Peer, PreflightRequest,
+    Revocation, SecondKey, VolumeAssignment, WrappedKey,
 };
 pub use cause::Cause;
 pub use clock::{Boot, Clock};
@@ -29,6 +29,6 @@ pub use objects::{
 };
 pub use status::{
     ClusterStatus, LeaseStatus, LeaseWord, Made, MadeVolume, NodeStatus, PreflightCheck,
-    PreflightReport, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
+    PreflightReport, ReplicationStatus, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
 };
 pub use template::{Disk, Process, Template};

@@ -53,6 +53,9 @@ pub enum S3Role {
     Reader,
     /// Everything.
     Writer,
+    /// Replication into a cluster's backup Region, and nothing else. Nodes use it among themselves;
+    /// nobody is given one.
+    Replicator,
 }
 
 impl S3Role {
@@ -61,6 +64,7 @@ impl S3Role {
         match self {
             Self::Reader => "reader",
             Self::Writer => "writer",
+            Self::Replicator => "replicator",
         }
     }
 }

@@ -38,6 +38,12 @@ pub struct ClusterStatus {
     pub made: Made,
     /// The lease.
     pub lease: LeaseStatus,
+    /// What this node hears from the KMS key of the other Region, where it asks that key.
+    #[serde(default)]
+    pub second: Option<LeaseStatus>,
+    /// How far replication is, on the node that writes.
+    #[serde(default)]
+    pub replication: Option<ReplicationStatus>,
     /// One entry a volume.
     pub volumes: Vec<VolumeStatus>,
     /// One entry a bucket.
@@ -52,6 +58,19 @@ pub struct ClusterStatus {
     pub sync_stalled: bool,
     /// When the frozen workload will be taken out of memory, milliseconds since the epoch.
     pub evict_at_ms: Option<i64>,
+}
+
+/// How far the replication of a cluster's objects is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicationStatus {
+    /// Changes that the other Region has not confirmed.
+    pub pending: u64,
+    /// When the oldest of them was acknowledged to its writer, milliseconds since the epoch.
+    pub oldest_ms: Option<i64>,
+    /// When the other Region confirmed one last, milliseconds since the epoch.
+    pub confirmed_ms: Option<i64>,
+    /// Why nothing moves.
+    pub message: Option<String>,
 }
 
 /// Wrapped keys and digests that the node made and that wait to be recorded.

@@ -95,8 +95,10 @@ pub(crate) fn wanted(data: &Path, size_bytes: u64) -> ClusterAssignment {
         organization: OrganizationId::from_uuid(id()),
         name: "c".into(),
         generation: 1,
+        part: keystead_types::Part::Primary,
+        peer: None,
         tenant_role: RoleArn::new(account, "keystead-c").expect("a role"),
-        binding: Some(Binding { key: key.clone() }),
+        binding: Some(Binding::of(key.clone())),
         canary: None,
         volumes: vec![VolumeAssignment {
             volume,

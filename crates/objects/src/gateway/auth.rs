@@ -238,5 +238,6 @@ pub(super) fn may(role: S3Role, operation: &str) -> bool {
     match role {
         S3Role::Writer => true,
         S3Role::Reader => READS.contains(&operation),
+        S3Role::Replicator => false,
     }
 }

@@ -44,6 +44,10 @@ pub(super) fn of_cause(cause: Cause) -> S3Error {
             "KMS.NotFoundException",
             said("The KMS key of this cluster does not exist any more."),
         ),
+        Cause::SecondKeyUnusable => bad_request(
+            "KMS.KMSInvalidStateException",
+            said("The KMS key of this cluster's other Region refuses; one refusal is enough."),
+        ),
         Cause::WrongRegion => bad_request(
             "KMS.NotFoundException",
             said("The KMS key of this cluster lies in another Region."),

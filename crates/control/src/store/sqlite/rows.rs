@@ -111,6 +111,7 @@ pub(super) fn s3_key(row: &SqliteRow) -> Result<S3Key, StoreError> {
     let role = match row.try_get::<String, _>("role")?.as_str() {
         "reader" => S3Role::Reader,
         "writer" => S3Role::Writer,
+        "replicator" => S3Role::Replicator,
         other => return Err(damaged("s3_keys", format!("the role {other}"))),
     };
     Ok(S3Key {
