@@ -8,7 +8,7 @@ use crate::keeper::run::Guarded;
 use crate::status::{Board, Running};
 use crate::time::SystemClock;
 use keystead_types::{
-    Assignment, Clock, ClusterAssignment, ClusterId, LeaseSettings, LeaseWord, VolumeWord,
+    Assignment, Clock, ClusterAssignment, ClusterId, LeaseSettings, LeaseWord, Part, VolumeWord,
     WorkloadStatus, WorkloadWord,
 };
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ impl Fleet {
     pub(crate) fn assign(&self, assignment: &Assignment, grants: &Grants) -> std::io::Result<()> {
         // One caller. The disk and the holder are asked without the lock: the keeper, which tells
         // the threads, must not wait for either.
-        for wanted in &assignment.clusters {
+        for wanted in assignment.clusters.iter().filter(|c| c.part == Part::Primary) {
             let facts = facts(wanted, grants)?;
             if let Some(member) = self.lock().get(&wanted.cluster) {
                 member.desired.set(wanted.clone());
@@ -200,7 +200,7 @@ mod tests {
             organization: OrganizationId::from_uuid(id()),
             name: "c".into(),
             generation: 1,
-            part: keystead_types::Part::Primary,
+            part: Part::Primary,
             peer: None,
             tenant_role: RoleArn::new(account, "keystead-c").expect("a role"),
             binding: None,

@@ -4,13 +4,15 @@
 
 use crate::config::NodeConfig;
 use crate::grants::{Grant, Grants, name};
-use crate::kms::Kms;
 use crate::kms::answer::Failure;
 use crate::kms::tenant::Purpose;
+use crate::kms::unwrap::make_for_two;
+use crate::kms::{Everywhere, Kms};
 use crate::status::Board;
 use crate::time::{SystemClock, jittered};
 use keystead_types::{
-    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, StoreKey, VolumeAssignment,
+    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, KeyArn, Part, Region,
+    RoleArn, StoreKey, VolumeAssignment, WrappedKey,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,12 +33,15 @@ enum ProvisionError {
     Kms(#[from] Failure),
     #[error("the grant's record: {0}")]
     Record(#[from] std::io::Error),
+    #[error("waits for the node of {0}, which has not tried its own key yet")]
+    Other(Region),
 }
 
 /// Provisions for ever; `made` is told when a grant was made, so that the keeper proves with it.
 pub(crate) async fn run(
     config: Arc<NodeConfig>,
     kms: Arc<Kms>,
+    everywhere: Everywhere,
     board: Arc<Board>,
     grants: Grants,
     mut assignment: watch::Receiver<Arc<Assignment>>,
@@ -47,7 +52,15 @@ pub(crate) async fn run(
         let mut whole = true;
         for wanted in &current.clusters {
             let Some(binding) = &wanted.binding else { continue };
-            match cluster(&config, &kms, &board, &grants, wanted, binding, &made).await {
+            let done = async {
+                cluster(&config, &kms, &board, &grants, wanted, binding, &made).await?;
+                others_canary(binding)?;
+                if wanted.part == Part::Primary {
+                    buckets(&kms, &everywhere, &board, wanted, binding).await?;
+                }
+                Ok::<_, ProvisionError>(())
+            };
+            match done.await {
                 Ok(()) => board.provision_fine(&wanted.cluster),
                 Err(error) => {
                     whole = false;
@@ -94,22 +107,36 @@ async fn cluster(
         }
         grant(config, kms, board, grants, wanted, binding, volume, made).await?;
     }
-    buckets(kms, board, wanted, binding).await
+    Ok(())
+}
+
+/// Nothing goes on before both keys can be asked; said, so that nobody looks for the fault here.
+fn others_canary(binding: &Binding) -> Result<(), ProvisionError> {
+    match &binding.second {
+        Some(second) if second.canary.is_none() => {
+            Err(ProvisionError::Other(second.key.region().clone()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Data keys of buckets and of the S3 credentials: the first, and a next one when its time has come.
 async fn buckets(
     kms: &Kms,
+    everywhere: &Everywhere,
     board: &Board,
     wanted: &ClusterAssignment,
     binding: &Binding,
 ) -> Result<(), ProvisionError> {
     let make = async |keys: &[StoreKey], context: EncryptionContext| {
-        let (role, bytes) = (&wanted.tenant_role, BUCKET_KEY_BYTES);
-        let wrapped = kms.make(role, &binding.key, &context, bytes).await?;
+        let role = &wanted.tenant_role;
+        let wrapped = match &binding.second {
+            None => vec![kms.make(role, &binding.key, &context, BUCKET_KEY_BYTES).await?],
+            Some(second) => two(everywhere, role, &binding.key, &second.key, &context).await?,
+        };
         let ordinal = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let created_ms = SystemClock.wall_ms();
-        Ok::<_, Failure>(StoreKey { ordinal, wrapped: vec![wrapped], created_ms })
+        Ok::<_, Failure>(StoreKey { ordinal, wrapped, created_ms })
     };
     // A first key is made at once; a next one only while the lease lives, so that a cluster frozen
     // for a month does not ask the owner's KMS again and again.
@@ -126,6 +153,26 @@ async fn buckets(
         }
     }
     Ok(())
+}
+
+/// One data key under the keys of both Regions.
+async fn two(
+    everywhere: &Everywhere,
+    role: &RoleArn,
+    key: &KeyArn,
+    second: &KeyArn,
+    context: &EncryptionContext,
+) -> Result<Vec<WrappedKey>, Failure> {
+    let silent = |detail: String| Failure::Silent { detail };
+    let other = everywhere.others.get(second.region()).cloned().ok_or_else(|| {
+        silent(format!("the node's settings name no KMS endpoint for {}", second.region()))
+    })?;
+    let own = everywhere.own.clone();
+    let (role, key, second) = (role.clone(), key.clone(), second.clone());
+    let context = context.clone();
+    let made = move || make_for_two((&own, &key), (&other, &second), &role, &context);
+    let made = tokio::task::spawn_blocking(made).await;
+    made.unwrap_or_else(|stopped| Err(silent(format!("the call did not end: {stopped}"))))
 }
 
 fn is_old(keys: &[StoreKey]) -> bool {

@@ -6,12 +6,13 @@ use crate::config::{ConfigError, NodeConfig, read_secret};
 use crate::fleet::{Fleet, Joint};
 use crate::grants::Grants;
 use crate::host::HostError;
+use crate::keeper::second::{self, Seconds, Witness};
 use crate::keeper::{self, Subject};
-use crate::kms::{Kms, Settings};
+use crate::kms::{Everywhere, Kms};
 use crate::status::Board;
 use crate::{preflight, provision, status};
 use keystead_envelope::memory::MemoryError;
-use keystead_types::Assignment;
+use keystead_types::{Assignment, Region};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -69,7 +70,7 @@ pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> NodeError
 /// end; then the joint does what is to be done at the end.
 pub(crate) async fn serve_with(
     config: NodeConfig,
-    settings: Arc<Settings>,
+    everywhere: Everywhere,
     board: Arc<Board>,
     grants: Grants,
     joint: Arc<dyn Joint>,
@@ -97,8 +98,22 @@ pub(crate) async fn serve_with(
     let incarnation = uuid::Uuid::now_v7().to_string();
 
     let serves_s3 = config.s3.is_some();
-    let keeper = start_keeper(&config, &settings, &board, &joint, (&fleet, &buckets), subjects)?;
+    let keepers = Keepers {
+        config: &config,
+        everywhere: &everywhere,
+        board: &board,
+        seconds: Arc::new(Seconds::load(&config.data).map_err(io("read second.json"))?),
+    };
+    let keeper = keepers.own(&joint, (&fleet, &buckets), subjects)?;
     let mut tasks = tokio::task::JoinSet::new();
+    for region in everywhere.others.keys() {
+        let (ended, hand_on) = keepers.other(region, assignment.clone())?;
+        tasks.spawn(hand_on);
+        tasks.spawn(async move {
+            // Without it no refusal of that Region is heard: the node begins anew.
+            let _ = ended.await;
+        });
+    }
     if let Some(s3) = &config.s3 {
         let listener = TcpListener::bind(s3.listen).await.map_err(io("listen for S3"))?;
         tasks.spawn(crate::buckets::serve(listener, s3, &config.region, buckets.clone(), &board)?);
@@ -111,11 +126,12 @@ pub(crate) async fn serve_with(
         assignment.clone(),
         incarnation,
     ));
-    let kms = Arc::new(Kms::new(settings));
+    let kms = Arc::new(Kms::new(everywhere.own.clone()));
     tasks.spawn(preflight::run(config.clone(), kms.clone(), board.clone(), assignment.clone()));
     tasks.spawn(provision::run(
         config,
         kms,
+        everywhere,
         board,
         grants.clone(),
         assignment.clone(),
@@ -180,43 +196,100 @@ async fn hand_on(
     }
 }
 
-/// The keeper's own thread and runtime; the receiver ends with it.
-fn start_keeper(
-    config: &NodeConfig,
-    settings: &Arc<Settings>,
-    board: &Arc<Board>,
-    joint: &Arc<dyn Joint>,
-    (fleet, buckets): (&Arc<Fleet>, &Arc<Buckets>),
-    subjects: watch::Receiver<Arc<Vec<Subject>>>,
-) -> Result<oneshot::Receiver<()>, NodeError> {
+/// What the keepers share: one for the node's own Region, whose leases open what is here, and one
+/// for each other Region, which only hears refusals.
+struct Keepers<'a> {
+    config: &'a NodeConfig,
+    everywhere: &'a Everywhere,
+    board: &'a Arc<Board>,
+    seconds: Arc<Seconds>,
+}
+
+impl Keepers<'_> {
+    /// The own Region's; the receiver ends with it.
+    fn own(
+        &self,
+        joint: &Arc<dyn Joint>,
+        (fleet, buckets): (&Arc<Fleet>, &Arc<Buckets>),
+        subjects: watch::Receiver<Arc<Vec<Subject>>>,
+    ) -> Result<oneshot::Receiver<()>, NodeError> {
+        let (joint, fleet, board) = (joint.clone(), fleet.clone(), self.board.clone());
+        let (shut, one) = (buckets.clone(), buckets.clone());
+        let parts = keeper::run::Parts {
+            kms: Arc::new(Kms::new(self.everywhere.own.clone())),
+            board: self.board.clone(),
+            data: self.config.data.clone(),
+            subjects,
+            lease: Box::new(move |cluster, settings| joint.lease(cluster, settings)),
+            tell: Box::new(move |cluster, view| {
+                // Their gate is an atomic: first.
+                shut.tell(cluster, view);
+                fleet.tell(cluster, view);
+            }),
+            show: Box::new(move |cluster, lease| board.lease(cluster, lease)),
+            seconds: self.seconds.clone(),
+            tell_bucket: Box::new(move |cluster, bucket, said| {
+                one.tell_bucket(cluster, bucket, said)
+            }),
+        };
+        start("keeper".to_owned(), parts)
+    }
+
+    /// Another Region's; the receiver ends with it, the task hands it what it is to ask.
+    fn other(
+        &self,
+        region: &Region,
+        mut assignment: watch::Receiver<Arc<Assignment>>,
+    ) -> Result<(oneshot::Receiver<()>, impl Future<Output = ()> + use<>), NodeError> {
+        let (send, subjects) = watch::channel(Arc::new(Vec::new()));
+        let (board, seconds) = (self.board.clone(), self.seconds.clone());
+        let settings = &self.everywhere.others[region];
+        let data = self.config.data.join("second").join(region.as_str());
+        std::fs::create_dir_all(&data).map_err(io("make a folder for another Region"))?;
+        let parts = keeper::run::Parts {
+            kms: Arc::new(Kms::new(settings.clone())),
+            board: self.board.clone(),
+            data,
+            subjects,
+            lease: Box::new(|_, settings| Box::new(Witness::new(settings))),
+            tell: Box::new(|_, _| {}),
+            show: Box::new(move |cluster, lease| {
+                seconds.saw(cluster, &lease);
+                board.second(cluster, lease);
+            }),
+            seconds: self.seconds.clone(),
+            tell_bucket: Box::new(|_, _, _| {}),
+        };
+        let ended = start(format!("keeper {region}"), parts)?;
+        let region = region.clone();
+        let hand_on = async move {
+            loop {
+                let wanted = second::subjects(&assignment.borrow_and_update(), &region);
+                send.send_replace(Arc::new(wanted));
+                if assignment.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        Ok((ended, hand_on))
+    }
+}
+
+/// A keeper's own thread and runtime; the receiver ends with it.
+fn start(name: String, parts: keeper::run::Parts) -> Result<oneshot::Receiver<()>, NodeError> {
     let (alive, ended) = oneshot::channel::<()>();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(io("make the keeper's runtime"))?;
-    let (joint, fleet) = (joint.clone(), fleet.clone());
-    let (shut, one) = (buckets.clone(), buckets.clone());
-    let parts = keeper::run::Parts {
-        kms: Arc::new(Kms::new(settings.clone())),
-        board: board.clone(),
-        data: config.data.clone(),
-        subjects,
-        lease: Box::new(move |cluster, settings| joint.lease(cluster, settings)),
-        tell: Box::new(move |cluster, view| {
-            // Their gate is an atomic: first.
-            shut.tell(cluster, view);
-            fleet.tell(cluster, view);
-        }),
-        tell_bucket: Box::new(move |cluster, bucket, said| one.tell_bucket(cluster, bucket, said)),
-    };
+        .map_err(io("make a keeper's runtime"))?;
     std::thread::Builder::new()
-        .name("keeper".to_owned())
+        .name(name)
         .spawn(move || {
             let _alive = alive;
             if let Err(error) = runtime.block_on(keeper::run::run(parts)) {
-                tracing::error!(%error, "the keeper");
+                tracing::error!(%error, "a keeper");
             }
         })
-        .map_err(io("start the keeper's thread"))?;
+        .map_err(io("start a keeper's thread"))?;
     Ok(ended)
 }

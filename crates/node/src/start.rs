@@ -6,7 +6,7 @@ use crate::config::{Arena, NodeConfig};
 use crate::grants::Grants;
 use crate::host::{Holder, HostError};
 use crate::joint::{Joined, Shared};
-use crate::kms::Settings;
+use crate::kms::Everywhere;
 use crate::serve::{NodeError, io, serve_with};
 use crate::status::Board;
 use crate::time::boot;
@@ -54,7 +54,8 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
             "this kernel has no memfd_secret: keys lie in locked memory, which root can read"),
     }
     let _lock = own_folder(&config.data)?;
-    let settings = Settings::load(&config)?;
+    let everywhere = Everywhere::load(&config)?;
+    let settings = &everywhere.own;
     let holder = Arc::new(find(&config.hold_socket).await?);
     let stop = Arc::new(AtomicBool::new(false));
     let lost = heartbeat(holder.clone(), stop.clone())?;
@@ -75,7 +76,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
         runtime: tokio::runtime::Handle::current(),
     }));
     let joint = Arc::new(joint);
-    let ended = serve_with(config, settings, board, grants, joint, buckets, lost).await;
+    let ended = serve_with(config, everywhere.clone(), board, grants, joint, buckets, lost).await;
     stop.store(true, Ordering::SeqCst);
     ended
 }

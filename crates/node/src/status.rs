@@ -43,6 +43,7 @@ impl Default for Running {
 #[derive(Default)]
 struct Inner {
     leases: BTreeMap<ClusterId, LeaseStatus>,
+    seconds: BTreeMap<ClusterId, LeaseStatus>,
     canaries: BTreeMap<ClusterId, WrappedKey>,
     wrapped: BTreeMap<VolumeId, WrappedKey>,
     digests: BTreeMap<VolumeId, String>,
@@ -88,6 +89,10 @@ impl Board {
     setter!(
         /// A lease's state.
         lease, leases, ClusterId, LeaseStatus
+    );
+    setter!(
+        /// What the key of the cluster's other Region says.
+        second, seconds, ClusterId, LeaseStatus
     );
     setter!(
         /// A canary that was made.
@@ -283,7 +288,7 @@ impl Inner {
         ClusterStatus {
             cluster: wanted.cluster.clone(),
             observed_generation: wanted.generation,
-            second: None,
+            second: self.seconds.get(&wanted.cluster).cloned(),
             replication: None,
             made: Made {
                 canary: self

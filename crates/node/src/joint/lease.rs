@@ -16,13 +16,13 @@ const PROOF_MAX_AGE: Duration = Duration::from_secs(90);
 /// The gate of a cluster's engine threads, and what it was told last; it outlives a lease whose
 /// settings changed.
 #[derive(Default)]
-pub(super) struct Door {
+pub(crate) struct Door {
     pub(super) gate: Arc<LeaseGate>,
     end: Mutex<Option<Boot>>,
 }
 
 /// The lease as the keeper holds it.
-pub(super) struct Kept {
+pub(crate) struct Kept {
     lease: Lease,
     door: Arc<Door>,
     clock: Arc<dyn Clock>,
@@ -31,7 +31,7 @@ pub(super) struct Kept {
 impl Kept {
     /// A door that an earlier lease of this cluster opened ends where that one left it, until this
     /// one is proved.
-    pub(super) fn new(settings: &LeaseSettings, door: Arc<Door>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(settings: &LeaseSettings, door: Arc<Door>, clock: Arc<dyn Clock>) -> Self {
         let silence = Duration::from_millis(settings.silence_ms);
         let grace = Duration::from_millis(settings.grace_ms);
         Self { lease: Lease::new(silence, grace, PROOF_MAX_AGE), door, clock }

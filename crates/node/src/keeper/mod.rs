@@ -3,6 +3,7 @@
 pub(crate) mod causes;
 pub(crate) mod proofs;
 pub(crate) mod run;
+pub(crate) mod second;
 mod sequence;
 mod watch;
 
@@ -41,6 +42,8 @@ pub(crate) struct Subject {
     pub(crate) stores: Vec<Store>,
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) settings: LeaseSettings,
+    /// A refusal by the other Region's key freezes it, too.
+    pub(crate) second: bool,
     /// A recorded wrapped key names another key or context than the record: never used.
     pub(crate) mismatch: Option<String>,
 }
@@ -50,9 +53,14 @@ pub(crate) fn subjects(assignment: &Assignment, grants: &Grants) -> io::Result<V
     assignment.clusters.iter().filter_map(|c| subject(c, grants).transpose()).collect()
 }
 
-/// A cluster without binding or canary has no lease yet.
+/// A cluster without binding or canary has no lease yet; nor has one that the other Region's key is
+/// to freeze, too, before that key can be asked: the owner's word counts from the first byte.
 fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Subject>> {
     let (Some(binding), Some(canary)) = (&wanted.binding, &wanted.canary) else { return Ok(None) };
+    let second = second::counts(wanted);
+    if second.is_some_and(|s| s.canary.is_none()) {
+        return Ok(None);
+    }
     let mut mismatch = None;
     if !canary.is_of(&binding.key, &EncryptionContext::canary(&wanted.cluster)) {
         mismatch = Some("the canary is not of the bound key and context".to_owned());
@@ -89,6 +97,7 @@ fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Sub
         stores,
         buckets: wanted.buckets.iter().filter_map(newest).collect(),
         settings: wanted.lease,
+        second: second.is_some(),
         mismatch,
     }))
 }

@@ -4,6 +4,7 @@
 
 use super::causes::{Diagnosis, diagnose};
 use super::proofs::{Round, Whom, prove, verdict};
+use super::second::{Refusal, Seconds};
 use super::sequence::HighWater;
 use super::{Subject, watch as watching};
 use crate::cluster::machine::LeaseView;
@@ -50,6 +51,8 @@ pub(crate) trait Guarded: Send {
 pub(crate) type MakeLease = Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Guarded> + Send>;
 /// Tells a cluster where its lease stands.
 pub(crate) type Tell = Box<dyn Fn(&ClusterId, LeaseView) + Send>;
+/// Tells the board where a lease stands.
+pub(crate) type Show = Box<dyn Fn(&ClusterId, LeaseStatus) + Send>;
 /// Tells a bucket what its own proof came to: why it was refused, or that it was not.
 pub(crate) type TellBucket = Box<dyn Fn(&ClusterId, &BucketId, Option<(Cause, String)>) + Send>;
 
@@ -61,6 +64,9 @@ pub(crate) struct Parts {
     pub(crate) subjects: watch::Receiver<Arc<Vec<Subject>>>,
     pub(crate) lease: MakeLease,
     pub(crate) tell: Tell,
+    pub(crate) show: Show,
+    /// What the keys of other Regions refuse.
+    pub(crate) seconds: Arc<Seconds>,
     pub(crate) tell_bucket: TellBucket,
 }
 
@@ -73,6 +79,10 @@ struct Entry {
     deletion_date_ms: Option<i64>,
     told: Option<LeaseView>,
     since_ms: i64,
+    /// Its own key refused last.
+    refused: bool,
+    /// The other Region's key refuses.
+    second_refused: bool,
 }
 
 struct Keeper {
@@ -173,6 +183,8 @@ impl Keeper {
                     deletion_date_ms: None,
                     told: None,
                     since_ms: SystemClock.wall_ms(),
+                    refused: false,
+                    second_refused: false,
                 },
             };
             self.entries.insert(subject.cluster.clone(), entry);
@@ -202,6 +214,9 @@ impl Keeper {
                     deletion_date_ms: None,
                 });
                 continue;
+            }
+            if entry.subject.second {
+                entry.hear_second(now, self.parts.seconds.refusal(&entry.subject.cluster));
             }
             if now >= entry.next_proof {
                 entry.schedule(now);
@@ -241,7 +256,10 @@ impl Keeper {
                     entry.next_proof = now;
                 }
             }
-            if entry.gone(said.scheduler_time_ms) {
+            // Of a cluster under two keys both must be gone.
+            let second = || self.parts.seconds.refusal(&entry.subject.cluster);
+            let both = !entry.subject.second || second().is_some_and(|r| r.dead);
+            if both && entry.gone(said.scheduler_time_ms) {
                 entry.lease.on(Said::ConfirmedDeleted);
             }
         }
@@ -285,10 +303,14 @@ impl Keeper {
             }
         }
         let now = boot();
+        if entry.subject.second {
+            entry.hear_second(now, self.parts.seconds.refusal(&round.cluster));
+        }
         match verdict(&round.parts) {
             // The watch's first answer names every key, so that a proof follows it at once.
             Ok(()) if self.rolled_back != Some(false) => {}
             Ok(()) => {
+                entry.refused = false;
                 entry.last_ok = entry.last_ok.max(Some(round.sent));
                 entry.lease.on(Said::ProofOk { sent: round.sent });
                 if entry.lease.view().word == LeaseWord::Live {
@@ -306,11 +328,15 @@ impl Keeper {
                         entry.next_proof = entry.next_proof.min(now.plus(jittered(PROBE_EVERY)));
                         return;
                     }
-                    Failure::Corrupt { .. } => entry.lease.on(Said::Corrupt { at: now }),
+                    Failure::Corrupt { .. } => {
+                        entry.refused = true;
+                        entry.lease.on(Said::Corrupt { at: now });
+                    }
                     Failure::Refused { cause, .. } => {
                         // Known better from an earlier look; a refusal repeated is no other one.
                         let known = entry.diagnosis.as_ref().map_or(*cause, |d| d.cause);
                         let cause = if *cause == Cause::PolicyDenies { known } else { *cause };
+                        entry.refused = true;
                         entry.lease.on(Said::Refused { at: now, cause });
                     }
                 }
@@ -351,7 +377,7 @@ impl Keeper {
                 (self.parts.tell)(cluster, view);
             }
             let detail = entry.diagnosis.as_ref().filter(|_| view.word != LeaseWord::Live);
-            self.parts.board.lease(
+            (self.parts.show)(
                 cluster,
                 LeaseStatus {
                     state: view.word,
@@ -369,6 +395,26 @@ impl Entry {
     fn schedule(&mut self, now: Boot) {
         let live = self.lease.view().word == LeaseWord::Live;
         self.next_proof = now.plus(jittered(if live { PROOF_EVERY } else { PROBE_EVERY }));
+    }
+
+    /// One hand is enough: while the other Region's key refuses, no proof of this one's thaws. What
+    /// this Region's own key says is the nearer cause.
+    fn hear_second(&mut self, now: Boot, refusal: Option<Refusal>) {
+        let Some(refusal) = refusal else {
+            if std::mem::take(&mut self.second_refused) {
+                self.next_proof = now;
+            }
+            return;
+        };
+        self.second_refused = true;
+        let own = self.lease.view().cause.filter(|_| self.refused);
+        let cause = own.unwrap_or(Cause::SecondKeyUnusable);
+        self.lease.on(Said::Refused { at: now, cause });
+        if own.is_none() {
+            let detail = format!("{}: {}", refusal.cause, refusal.detail);
+            let detail = detail.trim_end_matches([':', ' ']).to_owned();
+            self.diagnosis = Some(Diagnosis { cause, detail, deletion_date_ms: None });
+        }
     }
 
     /// NotFound, and a deletion date that was seen and has passed by the scheduler's clock.

@@ -3,7 +3,7 @@
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use keystead_types::Cause;
+use keystead_types::{Cause, KeyArn};
 
 /// A call that did not do what it was for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,15 @@ impl Failure {
             | Self::Silent { detail }
             | Self::Corrupt { detail, .. } => detail,
         }
+    }
+    /// The same, told of a key: in a call about two of them the words alone do not say which.
+    pub(crate) fn of(mut self, key: &KeyArn) -> Self {
+        match &mut self {
+            Self::Refused { detail, .. }
+            | Self::Silent { detail }
+            | Self::Corrupt { detail, .. } => *detail = format!("{key}: {detail}"),
+        }
+        self
     }
     /// Its request id.
     pub(crate) fn request_id(&self) -> Option<String> {

@@ -22,7 +22,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keystead_types::{EncryptionContext, KeyArn, RoleArn, UserArn, WrappedKey};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tenant::{Purpose, Tenants};
@@ -36,19 +36,39 @@ pub(crate) struct Settings {
     pub(crate) endpoint: String,
     pub(crate) region: String,
     pub(crate) user_arn: UserArn,
-    pub(crate) credentials: Credentials,
+    pub(crate) credentials: Arc<Credentials>,
+}
+
+/// The settings for each Region's KMS and STS. A cluster of two Regions is asked about in both, each
+/// at its own endpoint: one that is silent must not hold up the other.
+#[derive(Clone)]
+pub(crate) struct Everywhere {
+    /// The node's own Region.
+    pub(crate) own: Arc<Settings>,
+    /// The others that the node's settings name.
+    pub(crate) others: BTreeMap<keystead_types::Region, Arc<Settings>>,
+}
+
+impl Everywhere {
+    pub(crate) fn load(config: &NodeConfig) -> Result<Self, ConfigError> {
+        let credentials = Arc::new(Credentials::load(&config.credentials)?);
+        let of = |region: &keystead_types::Region, endpoint: &str| {
+            Arc::new(Settings {
+                endpoint: endpoint.to_owned(),
+                region: region.to_string(),
+                user_arn: config.user_arn.clone(),
+                credentials: credentials.clone(),
+            })
+        };
+        let others = config.kms.iter().filter(|(region, _)| **region != config.region);
+        Ok(Self {
+            own: of(&config.region, config.endpoint()),
+            others: others.map(|(region, url)| (region.clone(), of(region, url))).collect(),
+        })
+    }
 }
 
 impl Settings {
-    pub(crate) fn load(config: &NodeConfig) -> Result<Arc<Self>, ConfigError> {
-        Ok(Arc::new(Self {
-            endpoint: config.endpoint().to_owned(),
-            region: config.region.to_string(),
-            user_arn: config.user_arn.clone(),
-            credentials: Credentials::load(&config.credentials)?,
-        }))
-    }
-
     fn user(&self) -> SdkCredentials {
         SdkCredentials::new(
             &self.credentials.access_key_id,
@@ -118,13 +138,7 @@ pub(crate) struct Kms {
     tenants: Tenants,
 }
 
-type SdkResult<T, E> = Result<
-    T,
-    aws_smithy_runtime_api::client::result::SdkError<
-        E,
-        aws_smithy_runtime_api::client::orchestrator::HttpResponse,
-    >,
->;
+type SdkResult<T, E> = Result<T, SdkErrorOf<E>>;
 
 impl Kms {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
@@ -253,16 +267,9 @@ impl Kms {
                     .send()
             })
             .await?;
-        let blob = answer.ciphertext_blob().map(Blob::as_ref).unwrap_or_default();
-        if blob.is_empty() {
-            return Err(Failure::Silent { detail: "an answer without CiphertextBlob".into() });
-        }
+        let wrapped = wrapped(key, context, answer.ciphertext_blob())?;
         tracing::info!(%key, request_id = answer.request_id(), "wrapped key made");
-        Ok(WrappedKey {
-            key: key.clone(),
-            ciphertext: STANDARD.encode(blob),
-            context: context.clone(),
-        })
+        Ok(wrapped)
     }
 
     /// Makes the grant of a context as the tenant role. The same name answers the same grant.
@@ -380,6 +387,19 @@ impl From<CallFault> for Failure {
             CallFault::Judged(failure) => failure,
         }
     }
+}
+
+/// A ciphertext that KMS answered, with what it is under.
+fn wrapped(
+    key: &KeyArn,
+    context: &EncryptionContext,
+    blob: Option<&Blob>,
+) -> Result<WrappedKey, Failure> {
+    let blob = blob.map(Blob::as_ref).unwrap_or_default();
+    if blob.is_empty() {
+        return Err(Failure::Silent { detail: "an answer without CiphertextBlob".into() });
+    }
+    Ok(WrappedKey { key: key.clone(), ciphertext: STANDARD.encode(blob), context: context.clone() })
 }
 
 fn silent<E: std::fmt::Debug>(error: &SdkErrorOf<E>) -> Failure {

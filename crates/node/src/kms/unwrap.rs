@@ -6,11 +6,11 @@
 
 use super::answer::{Failure, judge_kms, spoken};
 use super::tenant::{Purpose, Tenants};
-use super::{Settings, decode, http, pairs, silent};
+use super::{SdkErrorOf, Settings, decode, http, pairs, silent, wrapped};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use keystead_envelope::memory::{DataKey, run_scrubbed};
-use keystead_types::{RoleArn, WrappedKey};
+use keystead_types::{EncryptionContext, KeyArn, RoleArn, WrappedKey};
 use zeroize::Zeroizing;
 
 const VOLUME_KEY_BYTES: usize = 64;
@@ -47,6 +47,65 @@ pub(crate) fn unwrap_as_tenant(
     })
 }
 
+/// Makes a data key under the KMS keys of two Regions, as the tenant role: GenerateDataKey under the
+/// first, Encrypt under the second. The plaintext is in this process for the moment between the two,
+/// on the way that [`unwrap_key`] takes. Blocks.
+pub(crate) fn make_for_two(
+    (own, key): (&Settings, &KeyArn),
+    (other, second): (&Settings, &KeyArn),
+    role: &RoleArn,
+    context: &EncryptionContext,
+) -> Result<Vec<WrappedKey>, Failure> {
+    on_own_thread(async {
+        let generated = as_tenant(own, role)
+            .await?
+            .generate_data_key()
+            .key_id(key.to_string())
+            .number_of_bytes(BUCKET_KEY_BYTES as i32)
+            .set_encryption_context(Some(pairs(context)))
+            .send()
+            .await;
+        let mut generated = generated.map_err(|error| judged(&error))?;
+        let plaintext = generated.plaintext.take().map(Blob::into_inner).unwrap_or_default();
+        let plaintext = Zeroizing::new(plaintext);
+        let first = wrapped(key, context, generated.ciphertext_blob())?;
+        tracing::info!(%key, request_id = generated.request_id(), "data key generated");
+        if plaintext.len() != BUCKET_KEY_BYTES {
+            let detail = format!("a data key of {} bytes came", plaintext.len());
+            return Err(Failure::Silent { detail });
+        }
+        let encrypted = as_tenant(other, role)
+            .await
+            .map_err(|failure| failure.of(second))?
+            .encrypt()
+            .key_id(second.to_string())
+            .plaintext(Blob::new(plaintext.as_slice()))
+            .set_encryption_context(Some(pairs(context)))
+            .send()
+            .await;
+        let encrypted = encrypted.map_err(|error| judged(&error).of(second))?;
+        tracing::info!(key = %second, request_id = encrypted.request_id(), "data key encrypted");
+        let second = wrapped(second, context, encrypted.ciphertext_blob())?;
+        Ok(vec![first, second])
+    })
+}
+
+async fn as_tenant(settings: &Settings, role: &RoleArn) -> Result<aws_sdk_kms::Client, Failure> {
+    let tenants = Tenants::new(settings, http(0));
+    let credentials = tenants.credentials(role, Purpose::Provision).await?;
+    Ok(settings.kms(http(0), credentials))
+}
+
+fn judged<E>(error: &SdkErrorOf<E>) -> Failure
+where
+    E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::fmt::Debug,
+{
+    match spoken(error) {
+        Some(said) => judge_kms(said),
+        None => silent(error),
+    }
+}
+
 fn on_own_thread<T: Send>(
     work: impl Future<Output = Result<T, Failure>> + Send,
 ) -> Result<T, Failure> {
@@ -73,10 +132,7 @@ async fn ask(
         .set_grant_tokens(grant_token.map(|token| vec![token.to_owned()]))
         .send()
         .await;
-    let mut answer = asked.map_err(|error| match spoken(&error) {
-        Some(said) => judge_kms(said),
-        None => silent(&error),
-    })?;
+    let mut answer = asked.map_err(|error| judged(&error))?;
     tracing::info!(key = %wrapped.key, request_id = answer.request_id(), "data key unwrapped");
     let plaintext = answer.plaintext.take().map(Blob::into_inner).unwrap_or_default();
     let mut plaintext = Zeroizing::new(plaintext);

@@ -24,10 +24,10 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         endpoint: "http://127.0.0.1:1".into(),
         region: "eu-central-1".into(),
         user_arn: "arn:aws:iam::444455556666:user/n".parse().expect("a user"),
-        credentials: Credentials {
+        credentials: Arc::new(Credentials {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Zeroizing::new("secret".into()),
-        },
+        }),
     };
     let key: keystead_types::KeyArn =
         "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -46,6 +46,7 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         stores: vec![],
         buckets: vec![],
         settings: LeaseSettings::default(),
+        second: false,
         mismatch: None,
     };
     let parts = Parts {
@@ -55,6 +56,8 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         subjects: watch::channel(Arc::new(vec![])).1,
         lease: Box::new(move |_, _| Box::new(live.clone())),
         tell: Box::new(|_, _| {}),
+        show: Box::new(|_, _| {}),
+        seconds: Arc::new(Seconds::load(data).expect("none yet")),
         tell_bucket: Box::new(|_, _, _| {}),
     };
     let mut keeper = Keeper {
