@@ -37,7 +37,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 pub(crate) fn dev(data: &Path, env: &Path) -> Command {
     let mut command = Command::new(target().join("ci/keystead"));
     command.arg("dev");
-    for role in ["control", "kms", "s3"] {
+    for role in ["control", "kms", "s3", "second-s3"] {
         command.args([&format!("--{role}-listen"), "127.0.0.1:0"]);
     }
     command.arg("--data").arg(data).arg("--env").arg(env).stdin(Stdio::null());

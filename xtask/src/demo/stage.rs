@@ -133,7 +133,7 @@ Kim, key owner (export AWS_ACCESS_KEY_ID=$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID AW
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT cloudtrail lookup-events
 
 stop:    ctrl-c, or {program} dev stop --data {data}
-resume:  {program} dev --data {data} --env {file} --control-listen 127.0.0.1:0 --kms-listen 127.0.0.1:0 --s3-listen 127.0.0.1:0
+resume:  {program} dev --data {data} --env {file} --control-listen 127.0.0.1:0 --kms-listen 127.0.0.1:0 --s3-listen 127.0.0.1:0 --second-s3-listen 127.0.0.1:0
 clean:   {program} dev clean --data {data}",
             file = file.display()
         );

@@ -30,6 +30,12 @@ pub(crate) struct DevRun {
     /// Where S3 listens; port 0 picks a free one and keeps it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7490")]
     pub(crate) s3_listen: SocketAddr,
+    /// Where S3 of the second Region listens; port 0 picks a free one and keeps it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7491")]
+    pub(crate) second_s3_listen: SocketAddr,
+    /// Serve eu-central-1 alone: no second node, no cluster with a backup Region
+    #[arg(long)]
+    pub(crate) single_region: bool,
     /// A further name, with its port, that clients call KMS by, as behind a proxy; repeatable
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) kms_host: Vec<String>,

@@ -74,7 +74,7 @@ fn tail(args: TailArgs) -> Result<ExitCode> {
         .or_else(|| key.as_ref().and_then(|k| k.split(':').nth(3).map(str::to_owned)))
         .or_else(|| env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION")))
         .filter(|r| !r.is_empty())
-        .unwrap_or_else(|| crate::dev::REGION.to_owned());
+        .unwrap_or_else(|| crate::dev::Place::First.region().to_owned());
     let filter = Filter { key, name };
     let wire = if dir.is_none() { Wire::find(env) } else { None };
     let last = match wire {

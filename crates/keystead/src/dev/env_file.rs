@@ -1,9 +1,10 @@
 //! The file of shell exports, in place only once every port answers.
 
+use super::configs::holder_socket;
 use super::folder::{Folder, write_private};
 use super::ports::Ports;
 use super::secrets::Secrets;
-use super::{CUSTOMER, PROVIDER};
+use super::{CUSTOMER, PROVIDER, Place};
 use anyhow::{Context, Result};
 use keystead_control::client::{Client, ClientError};
 use std::fs;
@@ -19,6 +20,7 @@ pub(crate) async fn publish(
     folder: &Folder,
     secrets: &Secrets,
     ports: &Ports,
+    places: &[Place],
     file: Option<&Path>,
 ) -> Result<()> {
     let http = reqwest::Client::builder()
@@ -33,11 +35,15 @@ pub(crate) async fn publish(
         }
     }
     // Who has no access key is refused, by a gateway that answers.
-    while http.get(format!("http://{}", ports.s3)).send().await.is_err() {
-        tokio::time::sleep(EVERY).await;
+    for s3 in [Some(ports.s3), ports.second_s3].into_iter().flatten() {
+        while http.get(format!("http://{s3}")).send().await.is_err() {
+            tokio::time::sleep(EVERY).await;
+        }
     }
-    while UnixStream::connect(folder.run("hold.sock")).is_err() {
-        tokio::time::sleep(EVERY).await;
+    for place in places {
+        while UnixStream::connect(holder_socket(folder, *place)).is_err() {
+            tokio::time::sleep(EVERY).await;
+        }
     }
     let token = owner_token(folder, secrets, ports).await?;
     let text = exports(folder, secrets, ports, &token);
@@ -84,6 +90,7 @@ async fn owner_token(folder: &Folder, secrets: &Secrets, ports: &Ports) -> Resul
 }
 
 fn exports(folder: &Folder, secrets: &Secrets, ports: &Ports, token: &str) -> String {
+    let second = ports.second_s3.map(|s3| ("KEYSTEAD_SECOND_S3_ENDPOINT", format!("http://{s3}")));
     let values = [
         ("KEYSTEAD_API", format!("http://{}", ports.control)),
         ("KEYSTEAD_TOKEN", token.to_owned()),
@@ -101,5 +108,5 @@ fn exports(folder: &Folder, secrets: &Secrets, ports: &Ports, token: &str) -> St
     let line = |(name, value): (&str, String)| {
         format!("export {name}='{}'\n", value.replace('\'', r"'\''"))
     };
-    values.into_iter().map(line).collect()
+    values.into_iter().chain(second).map(line).collect()
 }

@@ -1,6 +1,8 @@
 //! The data folder: `DIR/{VERSION, config, kms, control, node/<region>, hold, run, log}`. One
 //! supervisor a folder, by flock.
 
+use super::Place;
+use super::role::Role;
 use crate::failure::Failure;
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -21,11 +23,14 @@ pub(crate) struct Folder {
 impl Folder {
     /// Makes what is missing and takes the lock.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let region = format!("node/{}", super::REGION);
         make(root)?;
         version(root)?;
-        for name in ["config", "kms", "control", "node", &region, "hold", "run", "log"] {
+        for name in ["config", "kms", "control", "node", "run", "log"] {
             make(&root.join(name))?;
+        }
+        for place in Place::ALL {
+            make(&root.join("node").join(place.region()))?;
+            make(&root.join(Role::Hold(place).name()))?;
         }
         let lock = lock(root)?.ok_or_else(|| {
             Failure::new(format!("{} is in use", root.display()))

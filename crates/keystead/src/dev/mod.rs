@@ -26,8 +26,32 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The one Region that dev serves.
-pub(crate) const REGION: &str = "eu-central-1";
+/// A Region that dev serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    First,
+    Second,
+}
+
+impl Place {
+    pub(crate) const ALL: [Self; 2] = [Self::First, Self::Second];
+
+    pub(crate) fn region(self) -> &'static str {
+        match self {
+            Self::First => "eu-central-1",
+            Self::Second => "eu-west-1",
+        }
+    }
+
+    /// Behind the names of what the second Region has of its own.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::First => "",
+            Self::Second => "-eu-west-1",
+        }
+    }
+}
+
 /// The account that the tenant roles are made in.
 pub(crate) const PROVIDER: &str = "444455556666";
 /// The key owner's account.
@@ -77,8 +101,12 @@ fn check(args: &DevRun, root: &Path) -> Result<()> {
             .fix("run it as root; `keystead doctor` checks the rest")
             .into());
     }
-    let asked =
-        [("control", args.control_listen), ("kms", args.kms_listen), ("s3", args.s3_listen)];
+    let asked = [
+        ("control", args.control_listen),
+        ("kms", args.kms_listen),
+        ("s3", args.s3_listen),
+        ("second-s3", args.second_s3_listen),
+    ];
     for (role, address) in asked {
         if !address.ip().is_loopback() {
             return Err(Failure::new(format!("{role} cannot listen on {address}"))
@@ -124,22 +152,41 @@ async fn supervise(args: DevRun) -> Result<()> {
         std::process::id()
     ));
     let secrets = secrets::Secrets::load_or_make(&folder)?;
-    let adopted = role::find_holder(&folder);
-    let asked =
-        ports::Ports { control: args.control_listen, kms: args.kms_listen, s3: args.s3_listen };
+    let places = if args.single_region { &Place::ALL[..1] } else { &Place::ALL[..] };
+    let adopted = Place::ALL.map(|place| (Role::Hold(place), role::find_holder(&folder, place)));
+    for (role, left) in &adopted[places.len()..] {
+        if left.is_some() {
+            return Err(Failure::new(format!("{} runs and is not to be served", role.name()))
+                .why("an earlier dev over this folder served two Regions")
+                .fix("leave out --single-region, or `keystead dev stop` first")
+                .into());
+        }
+    }
+    let asked = ports::Ports {
+        control: args.control_listen,
+        kms: args.kms_listen,
+        s3: args.s3_listen,
+        second_s3: (!args.single_region).then_some(args.second_s3_listen),
+    };
     let ports = ports::Ports::choose(&folder, asked)?;
-    configs::write(&folder, &secrets, &ports, &args)?;
+    configs::write(&folder, &secrets, &ports, places, &args)?;
 
     let mut roles = Vec::new();
-    for role in Role::START_ORDER {
-        let adopt = if role == Role::Hold { adopted } else { None };
+    for role in Role::start_order(places) {
+        let adopt = adopted.iter().find(|(of, _)| *of == role).and_then(|(_, pid)| *pid);
         roles.push(Kept::start(role, &folder, adopt, &said)?);
     }
-    let ready = env_file::publish(&folder, &secrets, &ports, args.env.as_deref());
+    let ready = env_file::publish(&folder, &secrets, &ports, places, args.env.as_deref());
     let outcome = tokio::select! {
         ready = tokio::time::timeout(STARTS_WITHIN, ready) => match ready {
             Ok(Ok(())) => {
-                say!("control  http://{}\nkms      http://{}\ns3       http://{}\ndata     {}", ports.control, ports.kms, ports.s3, folder.root.display());
+                say!("control  http://{}\nkms      http://{}", ports.control, ports.kms);
+                for (place, s3) in Place::ALL.iter().zip([Some(ports.s3), ports.second_s3]) {
+                    if let Some(s3) = s3 {
+                        say!("s3       http://{s3}  ({})", place.region());
+                    }
+                }
+                say!("data     {}", folder.root.display());
                 say!("up; SIGTERM or ctrl-c stops everything");
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
                 Ok(())

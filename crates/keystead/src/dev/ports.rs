@@ -16,6 +16,8 @@ pub(crate) struct Ports {
     pub(crate) control: SocketAddr,
     pub(crate) kms: SocketAddr,
     pub(crate) s3: SocketAddr,
+    #[serde(default)]
+    pub(crate) second_s3: Option<SocketAddr>,
 }
 
 impl Ports {
@@ -28,9 +30,17 @@ impl Ports {
         let (control, first) = free("control", asked.control, kept.map(|k| k.control))?;
         let (kms, second) = free("kms", asked.kms, kept.map(|k| k.kms))?;
         let (s3, third) = free("s3", asked.s3, kept.map(|k| k.s3))?;
-        drop((first, second, third));
-        let ports = Self { control, kms, s3 };
-        write_private(&path, &serde_json::to_string(&ports)?)?;
+        let kept_second = kept.and_then(|k| k.second_s3);
+        let fourth = match asked.second_s3 {
+            Some(asked) => Some(free("second-s3", asked, kept_second)?),
+            None => None,
+        };
+        // One that is not served this time is kept for the next.
+        let second_s3 = fourth.as_ref().map(|(address, _)| *address);
+        drop((first, second, third, fourth));
+        let ports = Self { control, kms, s3, second_s3 };
+        let noted = Self { second_s3: second_s3.or(kept_second), ..ports };
+        write_private(&path, &serde_json::to_string(&noted)?)?;
         Ok(ports)
     }
 }
@@ -73,11 +83,16 @@ mod tests {
         let outer = tempfile::tempdir().expect("a folder");
         let folder = Folder::open(&outer.path().join("data")).expect("it opens");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let asked = Ports { control: any, kms: any, s3: any };
+        let asked = Ports { control: any, kms: any, s3: any, second_s3: Some(any) };
         let first = Ports::choose(&folder, asked).expect("free ports");
         assert!(first.control != first.kms && first.kms != first.s3 && first.s3 != first.control);
         let again = Ports::choose(&folder, asked).expect("the same ports");
         assert_eq!((first.control, first.kms, first.s3), (again.control, again.kms, again.s3));
+        assert!(first.second_s3.is_some_and(|second| second != first.s3));
+        let alone = Ports { second_s3: None, ..asked };
+        assert_eq!(Ports::choose(&folder, alone).expect("free").second_s3, None);
+        let again = Ports::choose(&folder, asked).expect("the same ports");
+        assert_eq!(again.second_s3, first.second_s3, "kept while it was not served");
         let _taken = TcpListener::bind(first.kms).expect("it is free");
         assert!(Ports::choose(&folder, asked).is_err());
     }

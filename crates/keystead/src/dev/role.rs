@@ -1,5 +1,6 @@
 //! One role as a child process: started, started again after a fixed 200 ms, stopped.
 
+use super::Place;
 use super::folder::{Folder, write_private};
 use super::log::{Log, last_line};
 use anyhow::{Context, Result};
@@ -27,34 +28,49 @@ const KILLED_WITHIN: Duration = Duration::from_secs(1);
 /// Every so often it is looked whether a process was killed and does not end.
 const DYING_EVERY: Duration = Duration::from_millis(250);
 
-/// The four.
+/// The four; each Region has a node and its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Kms,
-    Hold,
+    Hold(Place),
     Control,
-    Node,
+    Node(Place),
 }
 
 impl Role {
     /// None waits for another; the order only keeps the logs of a first start quiet.
-    pub(crate) const START_ORDER: [Self; 4] = [Self::Kms, Self::Hold, Self::Control, Self::Node];
+    pub(crate) fn start_order(places: &[Place]) -> Vec<Self> {
+        let holders = places.iter().map(|p| Self::Hold(*p));
+        let nodes = places.iter().map(|p| Self::Node(*p));
+        [Self::Kms].into_iter().chain(holders).chain([Self::Control]).chain(nodes).collect()
+    }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// Its name in logs and of its files. The first Region's are called by the role alone.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Hold(place) | Self::Node(place) => {
+                format!("{}{}", self.command(), place.suffix())
+            }
+            Self::Kms | Self::Control => self.command().to_owned(),
+        }
+    }
+
+    /// The command that serves it.
+    fn command(self) -> &'static str {
         match self {
             Self::Kms => "kms",
-            Self::Hold => "hold",
+            Self::Hold(_) => "hold",
             Self::Control => "control",
-            Self::Node => "node",
+            Self::Node(_) => "node",
         }
     }
 
     /// The node detaches volumes and needs the holder; what it leaves, the holder detaches.
     fn stops_within(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Node => 9,
+            Self::Node(_) => 9,
             // By itself it detaches for at most 8 s, then it evicts.
-            Self::Hold => 13,
+            Self::Hold(_) => 13,
             Self::Control | Self::Kms => 3,
         })
     }
@@ -92,7 +108,9 @@ impl Kept {
 /// Node, then its holder, then what they talk to; all of it by one deadline.
 pub(crate) async fn stop_all(mut roles: Vec<Kept>) {
     let end = Instant::now() + STOPS_WITHIN;
-    for rank in [&[Role::Node][..], &[Role::Hold], &[Role::Control, Role::Kms]] {
+    let all = Place::ALL;
+    let (nodes, holders) = (all.map(Role::Node), all.map(Role::Hold));
+    for rank in [&nodes[..], &holders[..], &[Role::Control, Role::Kms]] {
         let longest = rank.iter().map(|r| r.stops_within()).max().unwrap_or_default();
         let deadline = end.min(Instant::now() + longest);
         let mut told = Vec::new();
@@ -241,8 +259,8 @@ impl Plan {
             .open(&self.log)
             .with_context(|| format!("open {}", self.log.display()))?;
         let mut command = Command::new(&self.program);
-        command.args([self.role.name(), "serve", "--config"]).arg(&self.config);
-        if self.role != Role::Hold {
+        command.args([self.role.command(), "serve", "--config"]).arg(&self.config);
+        if !matches!(self.role, Role::Hold(_)) {
             // Out of the terminal's group: ctrl-c reaches the supervisor alone, which stops them
             // in order. The holder leaves by a session of its own.
             command.arg("--supervised").process_group(0);
@@ -278,20 +296,21 @@ fn adopted(pid: Pid) -> Result<Process> {
 }
 
 /// A holder that outlived its supervisor: the process of the kept id, if it serves this folder.
-pub(crate) fn find_holder(folder: &Folder) -> Option<Pid> {
-    holder_of(&folder.root)
+pub(crate) fn find_holder(folder: &Folder, place: Place) -> Option<Pid> {
+    holder_of(&folder.root, place)
 }
 
 /// The same without the lock.
-pub(crate) fn holder_of(root: &std::path::Path) -> Option<Pid> {
-    let text = fs::read_to_string(root.join("run/hold.pid")).ok()?;
+pub(crate) fn holder_of(root: &std::path::Path, place: Place) -> Option<Pid> {
+    let name = Role::Hold(place).name();
+    let text = fs::read_to_string(root.join(format!("run/{name}.pid"))).ok()?;
     let pid: i32 = text.trim().parse().ok()?;
     if keystead_node::hold::is_dying(pid) {
         return None;
     }
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let command = String::from_utf8_lossy(&command).into_owned();
-    let config = root.join("config/hold.toml");
+    let config = root.join(format!("config/{name}.toml"));
     let ours = command.contains("\0hold\0serve\0") && command.contains(&*config.to_string_lossy());
     ours.then(|| Pid::from_raw(pid)).flatten()
 }

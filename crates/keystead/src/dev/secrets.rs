@@ -1,5 +1,6 @@
 //! What is made once for a folder: access keys, tokens, the root key, the instance's name.
 
+use super::Place;
 use super::folder::{Folder, write_private};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -25,17 +26,48 @@ pub(crate) struct Secrets {
     pub(crate) customer: AccessKey,
     pub(crate) node: AccessKey,
     pub(crate) control: AccessKey,
+    /// Absent in a folder of an older program, until its next start.
+    pub(crate) second_node: Option<NodeSecrets>,
+}
+
+/// What the second Region's node has.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct NodeSecrets {
+    pub(crate) token: String,
+    pub(crate) key: AccessKey,
+}
+
+impl NodeSecrets {
+    fn make() -> Result<Self> {
+        Ok(Self { token: format!("ks_{}", hex(24)?), key: access_key()? })
+    }
 }
 
 impl Secrets {
+    /// Token and access key of a Region's node.
+    pub(crate) fn node(&self, place: Place) -> Result<(&str, &AccessKey)> {
+        match place {
+            Place::First => Ok((&self.node_token, &self.node)),
+            Place::Second => {
+                let second = self.second_node.as_ref().context("no secrets of a second node")?;
+                Ok((&second.token, &second.key))
+            }
+        }
+    }
+
     /// The folder's, made on the first start.
     pub(crate) fn load_or_make(folder: &Folder) -> Result<Self> {
         let path = folder.config("secrets.toml");
         if path.exists() {
             let text = fs::read_to_string(&path)?;
             // The parser's own words would quote the line.
-            return toml::from_str(&text)
-                .map_err(|_| anyhow::anyhow!("{} is damaged", path.display()));
+            let mut kept: Self = toml::from_str(&text)
+                .map_err(|_| anyhow::anyhow!("{} is damaged", path.display()))?;
+            if kept.second_node.is_none() {
+                kept.second_node = Some(NodeSecrets::make()?);
+                write_private(&path, &toml::to_string(&kept)?)?;
+            }
+            return Ok(kept);
         }
         let made = Self {
             instance: hex(4)?,
@@ -46,6 +78,7 @@ impl Secrets {
             customer: access_key()?,
             node: access_key()?,
             control: access_key()?,
+            second_node: Some(NodeSecrets::make()?),
         };
         write_private(&path, &toml::to_string(&made)?)?;
         Ok(made)

@@ -1,7 +1,8 @@
 //! `keystead dev stop` and `keystead dev clean`.
 
+use super::Place;
 use super::folder;
-use super::role::holder_of;
+use super::role::{Role, holder_of};
 use crate::failure::Failure;
 use crate::out::say;
 use anyhow::{Context, Result};
@@ -43,11 +44,12 @@ fn end_all(root: &Path) -> Result<bool> {
             .fix("try again in a second")
             .into());
     }
-    let holder = holder_of(root);
-    if let Some(pid) = holder {
+    let mut ran = locked;
+    for pid in Place::ALL.into_iter().filter_map(|place| holder_of(root, place)) {
         end(root, pid, "the holder")?;
+        ran = true;
     }
-    Ok(locked || holder.is_some())
+    Ok(ran)
 }
 
 /// Stops, then deletes the folder with every key, cluster and volume in it.
@@ -68,12 +70,14 @@ pub(crate) fn clean(root: &Path) -> Result<()> {
 
 /// A holder that was killed left loop devices and groups that only its folder's notes can name.
 fn clear_kernel(root: &Path) -> Result<()> {
-    let config = root.join("config/hold.toml");
-    if !config.exists() {
-        return Ok(());
+    let mut left = 0;
+    for place in Place::ALL {
+        let config = root.join(format!("config/{}.toml", Role::Hold(place).name()));
+        if config.exists() {
+            left += keystead_node::hold::clear(&crate::roles::hold_config(&config)?)
+                .context("clear away what the holder left")?;
+        }
     }
-    let left = keystead_node::hold::clear(&crate::roles::hold_config(&config)?)
-        .context("clear away what the holder left")?;
     if left == 0 {
         return Ok(());
     }

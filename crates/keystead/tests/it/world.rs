@@ -16,6 +16,8 @@ const LOCK: &str = "/tmp/keystead-kernel-test.lock";
 const STARTS_WITHIN: Duration = Duration::from_secs(40);
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 const ROLES: [&str; 4] = ["kms", "hold", "control", "node"];
+/// What the second Region adds.
+const SECOND: [&str; 2] = ["hold-eu-west-1", "node-eu-west-1"];
 const TICK: Duration = Duration::from_millis(10);
 
 /// How a World differs from the default.
@@ -23,6 +25,10 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct WorldOptions {
     /// Where the node dials KMS instead.
     pub(crate) node_kms_endpoint: Option<String>,
+    /// Serve both Regions.
+    pub(crate) two_regions: bool,
+    /// Where the nodes dial the second Region's KMS instead.
+    pub(crate) second_kms_endpoint: Option<String>,
     /// How long a frozen workload stays in memory.
     pub(crate) evict_after: Option<String>,
     /// How keys are held in memory.
@@ -115,7 +121,7 @@ impl World {
 
     /// All of it dies at once, as when the machine does: supervisor, roles, holder, workloads.
     pub(crate) fn kill_everything(&mut self) {
-        let pids: Vec<i32> = ROLES.iter().map(|role| self.pid(role)).collect();
+        let pids: Vec<i32> = self.roles().map(|role| self.pid(role)).collect();
         let supervisor = self.dev.id().cast_signed();
         signal(supervisor, Signal::STOP);
         for pid in pids.iter().copied().chain([supervisor]) {
@@ -157,6 +163,11 @@ impl World {
         self.end();
         let left = self.left();
         assert!(left.is_empty(), "left after the stop: {left:#?}\n{}", self.log_tails());
+    }
+
+    fn roles(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let second = if self.options.two_regions { &SECOND[..] } else { &[] };
+        ROLES.iter().chain(second).copied()
     }
 
     /// A value of the env file.
@@ -245,7 +256,7 @@ impl World {
     /// The last lines of each role's log.
     pub(crate) fn log_tails(&self) -> String {
         let mut text = tail("dev", &self.folder.path().join("dev.log"));
-        for role in ROLES {
+        for role in self.roles() {
             text.push_str(&tail(role, &self.data().join(format!("log/{role}.log"))));
         }
         text
@@ -375,9 +386,20 @@ fn spawn_dev(folder: &Path, options: &WorldOptions) -> Child {
     if let Some(arena) = &options.arena {
         command.args(["--arena", arena]);
     }
-    if let Some(endpoint) = &options.node_kms_endpoint {
-        command.env("KEYSTEAD__KMS__EU-CENTRAL-1", endpoint);
-        command.args(["--kms-host", endpoint.trim_start_matches("http://")]);
+    if options.two_regions {
+        command.args(["--second-s3-listen", "127.0.0.1:0"]);
+    } else {
+        command.arg("--single-region");
+    }
+    let dialled = [
+        ("KEYSTEAD__KMS__EU-CENTRAL-1", &options.node_kms_endpoint),
+        ("KEYSTEAD__KMS__EU-WEST-1", &options.second_kms_endpoint),
+    ];
+    for (name, endpoint) in dialled {
+        if let Some(endpoint) = endpoint {
+            command.env(name, endpoint);
+            command.args(["--kms-host", endpoint.trim_start_matches("http://")]);
+        }
     }
     let log = File::options().create(true).append(true).open(folder.join("dev.log"));
     let log = log.expect("the log can be opened");

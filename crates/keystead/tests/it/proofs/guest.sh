@@ -21,7 +21,7 @@ disk() { # the first disk at /disk, with what is there from an earlier start
 }
 start() { # start ARGUMENT...: `dev` over the first disk
   [ -d /disk ] || disk
-  "$KEYSTEAD" dev --data /disk/data --env /tmp/env "$@" >/tmp/dev.log 2>&1 & dev=$!
+  "$KEYSTEAD" dev --single-region --data /disk/data --env /tmp/env "$@" >/tmp/dev.log 2>&1 & dev=$!
   within 200 test -e /tmp/env
   . /tmp/env
   say "dev is up"
