@@ -144,13 +144,13 @@ impl Client {
         let id = segment(id_or_name);
         self.get(&format!("/v1/clusters/{id}/watch?timeout_ms={ms}{until}")).await
     }
-    /// Has a node try keys as the tenant role.
+    /// Has the node of the key's Region try it as the tenant role.
     pub async fn preflight(
         &self,
         id_or_name: &str,
-        key_arns: &[String],
+        key_arn: &str,
     ) -> Result<PreflightView, ClientError> {
-        let body = KeyArns { key_arns: key_arns.to_vec() };
+        let body = KeyArns { key_arns: vec![key_arn.to_owned()] };
         let path = format!("/v1/clusters/{}/preflights", segment(id_or_name));
         self.call(Method::POST, &path, Some(&body)).await
     }
@@ -162,15 +162,14 @@ impl Client {
     ) -> Result<PreflightView, ClientError> {
         self.get(&format!("/v1/clusters/{}/preflights/{preflight}", segment(id_or_name))).await
     }
-    /// Ties the cluster to its key, once and for all.
+    /// Ties the cluster to its keys, once and for all.
     pub async fn associate(
         &self,
         id_or_name: &str,
-        key_arns: &[String],
+        body: &Associate,
     ) -> Result<ClusterView, ClientError> {
-        let body = KeyArns { key_arns: key_arns.to_vec() };
         let path = format!("/v1/clusters/{}/binding", segment(id_or_name));
-        self.call(Method::PUT, &path, Some(&body)).await
+        self.call(Method::PUT, &path, Some(body)).await
     }
     /// The cluster's volumes.
     pub async fn volumes(&self, id_or_name: &str) -> Result<Vec<VolumeView>, ClientError> {

@@ -184,7 +184,10 @@ fn conditions(evidence: Evidence<'_>, fresh: bool, seen: Option<&ClusterStatus>)
         (false, None) => condition("RoleReady", Some(false), "BeingMade", "", None),
     };
     let bound = match &cluster.binding {
-        Some(key) => condition("KeyBound", Some(true), "Associated", &key.to_string(), None),
+        Some(keys) => {
+            let keys: Vec<String> = keys.all().map(ToString::to_string).collect();
+            condition("KeyBound", Some(true), "Associated", &keys.join(", "), None)
+        }
         None => condition("KeyBound", Some(false), "NotAssociated", "", None),
     };
     let last = report.map(|r| r.wall_ms);

@@ -7,7 +7,7 @@ use keystead_types::{AccountId, ClusterId, ParseArnError, Region, RoleArn};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Make the tenant role.
-    MakeRole { cluster: ClusterId, region: Region, role: RoleArn },
+    MakeRole { cluster: ClusterId, regions: Vec<Region>, role: RoleArn },
 }
 
 /// The tenant role of a cluster. The name is the cluster's id, so a role is never made anew for
@@ -27,7 +27,7 @@ pub(crate) fn plan(provider: &AccountId, clusters: &[Cluster]) -> Result<Vec<Ste
         .map(|c| {
             Ok(Step::MakeRole {
                 cluster: c.id.clone(),
-                region: c.region.clone(),
+                regions: std::iter::once(&c.region).chain(&c.backup_region).cloned().collect(),
                 role: tenant_role(provider, &c.id)?,
             })
         })
@@ -48,7 +48,7 @@ mod tests {
         let role = format!("arn:aws:iam::444455556666:role/keystead-{}", new.id);
         let wanted = Step::MakeRole {
             cluster: new.id,
-            region: new.region,
+            regions: vec![new.region],
             role: role.parse().expect("a role"),
         };
         assert_eq!(steps, [wanted]);

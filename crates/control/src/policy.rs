@@ -48,7 +48,7 @@ pub(crate) fn key_policy(customer: &AccountId, role: &RoleArn) -> Value {
     })
 }
 
-/// Who may assume the tenant role: the nodes of its Region.
+/// Who may assume the tenant role: the nodes of its Regions.
 pub(crate) fn trust_policy(nodes: &[UserArn]) -> Value {
     let principal = match nodes {
         [one] => json!(one),
@@ -65,8 +65,13 @@ pub(crate) fn trust_policy(nodes: &[UserArn]) -> Value {
 }
 
 /// What the role itself allows: a key in another account needs both sides to say yes. Any account,
-/// for the owner's is not known before he binds; only keys of the cluster's Region.
-pub(crate) fn role_policy(region: &Region) -> Value {
+/// for the owner's is not known before he binds; only keys of the cluster's Regions.
+pub(crate) fn role_policy(regions: &[Region]) -> Value {
+    let keys = regions.iter().map(|region| json!(format!("arn:aws:kms:{region}:*:key/*")));
+    let resource = match keys.collect::<Vec<_>>().as_slice() {
+        [one] => one.clone(),
+        several => json!(several),
+    };
     let actions: Vec<&str> = USE.into_iter().chain(GRANTS).collect();
     json!({
         "Version": "2012-10-17",
@@ -74,7 +79,7 @@ pub(crate) fn role_policy(region: &Region) -> Value {
             "Sid": "UseTheOwnersKey",
             "Effect": "Allow",
             "Action": actions,
-            "Resource": format!("arn:aws:kms:{region}:*:key/*"),
+            "Resource": resource,
         }],
     })
 }
@@ -95,6 +100,15 @@ mod tests {
         let brief: Value = serde_json::from_str(&text).expect("the page's JSON");
         let customer = "111122223333".parse().expect("an account");
         assert_eq!(key_policy(&customer, &role.parse().expect("a role")), brief);
+    }
+
+    #[test]
+    fn a_role_uses_keys_of_its_regions_alone() {
+        let regions: Vec<Region> =
+            ["eu-central-1", "eu-west-1"].map(|r| r.parse().expect("a Region")).to_vec();
+        let [one, two] = ["arn:aws:kms:eu-central-1:*:key/*", "arn:aws:kms:eu-west-1:*:key/*"];
+        assert_eq!(role_policy(&regions[..1])["Statement"][0]["Resource"], json!(one));
+        assert_eq!(role_policy(&regions)["Statement"][0]["Resource"], json!([one, two]));
     }
 
     #[test]

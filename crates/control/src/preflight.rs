@@ -121,7 +121,7 @@ fn fix(cluster: &Cluster, key: &KeyArn, found: &PreflightCheck) -> String {
                 .to_owned()
         }
         (_, Some(Cause::WrongRegion)) => {
-            format!("create the key in {}, the cluster's Region", cluster.region)
+            format!("create the key in {}", cluster.tries(key))
         }
         (_, Some(Cause::WrongSpecOrUsage)) => {
             "create a key with --key-spec SYMMETRIC_DEFAULT --key-usage ENCRYPT_DECRYPT".to_owned()

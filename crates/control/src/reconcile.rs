@@ -55,8 +55,8 @@ impl Reconciler {
     }
 
     async fn step(&self, step: Step) -> Result<bool, ReconcileError> {
-        let Step::MakeRole { cluster, region, role } = step;
-        let done = self.iam.make(&role, &region).await;
+        let Step::MakeRole { cluster, regions, role } = step;
+        let done = self.iam.make(&role, &regions).await;
         if let Err(error) = done {
             let text = said(&error);
             if self.board.role_fault(&cluster).as_ref() != Some(&text) {

@@ -25,7 +25,7 @@ pub(crate) enum RoleError {
     Shape { action: &'static str, status: u16 },
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("a role {0} exists and does not trust exactly this Region's nodes; it is left alone")]
+    #[error("a role {0} exists and does not trust exactly its Regions' nodes; it is left alone")]
     Foreign(RoleArn),
     #[error("no node serves {0}")]
     NoNode(Region),
@@ -65,9 +65,13 @@ impl Iam {
     }
 
     /// Makes the role with both its policies; fine when it is there and ours.
-    pub(crate) async fn make(&self, role: &RoleArn, region: &Region) -> Result<(), RoleError> {
-        let nodes = self.nodes.get(region).ok_or_else(|| RoleError::NoNode(region.clone()))?;
-        let trust = policy::trust_policy(nodes);
+    pub(crate) async fn make(&self, role: &RoleArn, regions: &[Region]) -> Result<(), RoleError> {
+        let mut nodes = Vec::new();
+        for region in regions {
+            let of = self.nodes.get(region).ok_or_else(|| RoleError::NoNode(region.clone()))?;
+            nodes.extend(of.iter().cloned());
+        }
+        let trust = policy::trust_policy(&nodes);
         let create = Form::new("CreateRole", IAM_VERSION)
             .with("RoleName", role.name())
             .with("AssumeRolePolicyDocument", &trust.to_string())
@@ -82,7 +86,7 @@ impl Iam {
         let put = Form::new("PutRolePolicy", IAM_VERSION)
             .with("RoleName", role.name())
             .with("PolicyName", POLICY_NAME)
-            .with("PolicyDocument", &policy::role_policy(region).to_string());
+            .with("PolicyDocument", &policy::role_policy(regions).to_string());
         self.call("PutRolePolicy", &put).await.map(drop)
     }
 

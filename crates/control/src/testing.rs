@@ -1,11 +1,12 @@
 //! Records and reports for tests.
 
 use crate::board::Report;
-use crate::store::{Bucket, Cluster, Volume};
+use crate::store::{Bucket, Cluster, Keys, Volume};
 use keystead_types::*;
 use uuid::Uuid;
 
 pub(crate) const REGION: &str = "eu-central-1";
+pub(crate) const BACKUP: &str = "eu-west-1";
 
 pub(crate) fn key(last: u8) -> KeyArn {
     format!(
@@ -13,6 +14,11 @@ pub(crate) fn key(last: u8) -> KeyArn {
     )
     .parse()
     .expect("a key ARN")
+}
+
+/// A key of the backup Region.
+pub(crate) fn far_key(last: u8) -> KeyArn {
+    key(last).to_string().replace(REGION, BACKUP).parse().expect("a key ARN")
 }
 
 /// A fresh cluster with two disks.
@@ -36,6 +42,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         organization: OrganizationId::from_uuid(Uuid::now_v7()),
         name: name.to_owned(),
         region: REGION.parse().expect("a Region"),
+        backup_region: None,
         template: "postgres".to_owned(),
         evict_after_ms: 900_000,
         created_ms: 5,
@@ -43,6 +50,7 @@ pub(crate) fn cluster(name: &str) -> Cluster {
         tenant_role: None,
         binding: None,
         canary: None,
+        second_canary: None,
         volumes: vec![volume("orchestration"), volume("search")],
         buckets: vec![bucket("documents")],
         credentials: vec![],
@@ -57,11 +65,26 @@ pub(crate) fn bound(name: &str) -> Cluster {
     c.tenant_role =
         RoleArn::new("444455556666".parse().expect("an account"), &format!("keystead-{}", c.id))
             .ok();
-    c.binding = Some(key(1));
+    c.binding = Some(Keys { key: key(1), second: None, revocation: Revocation::default() });
     c.canary = Some(wrapped(EncryptionContext::canary(&c.id)));
     for v in &mut c.volumes {
         v.wrapped = Some(wrapped(EncryptionContext::volume(&c.id, &v.id)));
         v.key_digest = Some("aa".repeat(32));
+    }
+    c
+}
+
+/// The same, of two Regions.
+pub(crate) fn bound_twice(name: &str) -> Cluster {
+    let mut c = bound(name);
+    c.backup_region = BACKUP.parse().ok();
+    c.second_canary = Some(WrappedKey {
+        key: far_key(2),
+        ciphertext: "BB==".to_owned(),
+        context: EncryptionContext::canary(&c.id),
+    });
+    if let Some(keys) = &mut c.binding {
+        keys.second = Some(far_key(2));
     }
     c
 }
@@ -98,7 +121,16 @@ pub(crate) fn serving(c: &Cluster) -> ClusterStatus {
             endpoint: Some("postgresql://postgres:pw@127.0.0.1:5/postgres".to_owned()),
             message: None,
         },
-        buckets: vec![],
+        buckets: c
+            .buckets
+            .iter()
+            .map(|b| BucketStatus {
+                bucket: b.id.clone(),
+                state: BucketWord::Serving,
+                cause: None,
+                message: None,
+            })
+            .collect(),
         wishes: vec![],
         sync_stalled: false,
         evict_at_ms: None,

@@ -94,7 +94,7 @@ fn who(cluster: &Cluster, cause: Cause) -> Option<String> {
         Cause::GrantRevoked => "RevokeGrant",
         _ => return None,
     };
-    let key = cluster.binding.as_ref()?;
+    let key = &cluster.binding.as_ref()?.key;
     Some(format!(
         "aws cloudtrail lookup-events --region {} --lookup-attributes AttributeKey=EventName,AttributeValue={event} --max-results 10  # look for {key}",
         key.region()
@@ -134,7 +134,7 @@ fn refused(cluster: &Cluster, judged: &Judgement<'_>, cause: Cause) -> Vec<Volum
 
 fn fix(cluster: &Cluster, judged: &Judgement<'_>, cause: Cause) -> Vec<String> {
     let name = &cluster.name;
-    let Some(key) = &cluster.binding else { return Vec::new() };
+    let Some(key) = cluster.binding.as_ref().map(|keys| &keys.key) else { return Vec::new() };
     let region = key.region();
     let aws = |command: &str| format!("aws kms {command} --region {region} --key-id {key}");
     let regrant = || {
@@ -158,7 +158,7 @@ fn fix(cluster: &Cluster, judged: &Judgement<'_>, cause: Cause) -> Vec<String> {
             vec![format!("aws iam get-role --role-name {role}"), "keystead doctor".to_owned()]
         }
         // Composed where both keys are on record.
-        Cause::SecondKeyUnusable => Vec::new(),
+        Cause::SecondKeyUnusable => vec![aws("describe-key")],
         Cause::KmsUnreachable => vec![aws("describe-key"), "keystead doctor".to_owned()],
         Cause::NodeSilent => {
             vec!["keystead doctor".to_owned(), "keystead node serve --config FILE".to_owned()]

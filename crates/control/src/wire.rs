@@ -2,8 +2,8 @@
 //! may grow.
 
 use keystead_types::{
-    BucketId, BucketWord, Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region, RoleArn,
-    S3Role, VolumeId, VolumeWord,
+    BucketId, BucketWord, Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region,
+    Revocation, RoleArn, S3Role, VolumeId, VolumeWord,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -45,6 +45,10 @@ pub struct CreateCluster {
     /// Where it runs.
     #[schema(value_type = String)]
     pub region: Region,
+    /// Another Region that its objects are replicated to; fixed with the creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub backup_region: Option<Region>,
     /// `external` is the only kind.
     pub encryption: String,
     /// The workload; `postgres` when absent.
@@ -55,12 +59,25 @@ pub struct CreateCluster {
     pub evict_after: Option<String>,
 }
 
-/// Body of a preflight and of an association.
+/// Body of a preflight.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyArns {
-    /// One key ARN a Region of the cluster.
+    /// One key ARN, of one of the cluster's Regions: each key is tried by a preflight of its own.
     pub key_arns: Vec<String>,
+}
+
+/// Body of an association.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Associate {
+    /// One key ARN a Region of the cluster; with a backup Region, its key comes second.
+    pub key_arns: Vec<String>,
+    /// What a refusal by one of two keys does: `any` freezes both Regions (so it is when absent),
+    /// `each` freezes the key's own. Only for a cluster with a backup Region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub revocation: Option<Revocation>,
 }
 
 /// A cluster's state in one word; computed, never stored.

@@ -1,10 +1,12 @@
 //! The command line.
 
 mod dev;
+mod key;
 mod s3;
 
 use clap::{Args, Parser, Subcommand};
 pub(crate) use dev::{DevArgs, DevCommand, DevFolder, DevRun, DoctorArgs};
+pub(crate) use key::{BoundKeys, KeyArgs, KeyCommand, KeyOf, RevocationArg};
 pub(crate) use s3::{BucketArgs, BucketCommand, S3KeyArgs, S3KeyCommand};
 use std::path::PathBuf;
 
@@ -37,7 +39,9 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Clusters
     Cluster(ClusterArgs),
-    /// Try a key as the cluster's tenant role
+    /// The key owner's hand on every key of a cluster (the owner's AWS credentials)
+    Key(KeyArgs),
+    /// Try keys as the cluster's tenant role
     Preflight(PreflightArgs),
     /// What is wrong with a cluster, and the command that repairs it
     Why(WhyArgs),
@@ -118,6 +122,9 @@ pub(crate) enum ClusterCommand {
         /// Where it runs
         #[arg(long)]
         region: String,
+        /// Another Region that its objects are replicated to, under a key of its own; for good
+        #[arg(long, value_name = "REGION")]
+        backup_region: Option<String>,
         /// Whose key: external
         #[arg(long, value_parser = ["external"])]
         encryption: String,
@@ -165,14 +172,20 @@ pub(crate) enum ClusterCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Preflight, then tie the cluster to its owner's key, once and for all
+    /// Preflight, then tie the cluster to its owner's keys, once and for all
     Associate {
         /// Name or id
         #[arg(value_parser = cluster_name)]
         name: String,
-        /// The key
-        #[arg(long = "key-arn", required = true, value_name = "ARN")]
-        key_arns: Vec<String>,
+        /// The key in the cluster's Region
+        #[arg(long, value_name = "ARN")]
+        key_arn: String,
+        /// The key in its backup Region
+        #[arg(long, value_name = "ARN")]
+        backup_key_arn: Option<String>,
+        /// What a refusal by one of the two keys freezes; any when not said
+        #[arg(long)]
+        revocation: Option<RevocationArg>,
         #[command(flatten)]
         api: Api,
         #[command(flatten)]
@@ -185,9 +198,8 @@ pub(crate) struct PreflightArgs {
     /// Name or id of the cluster
     #[arg(value_parser = cluster_name)]
     pub(crate) name: String,
-    /// The key
-    #[arg(long = "key-arn", required = true, value_name = "ARN")]
-    pub(crate) key_arns: Vec<String>,
+    #[command(flatten)]
+    pub(crate) keys: BoundKeys,
     #[command(flatten)]
     pub(crate) api: Api,
     #[command(flatten)]

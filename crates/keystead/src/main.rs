@@ -41,6 +41,7 @@ fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => dev::run(args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Cluster(args) => commands::block_on(commands::cluster::run(args)),
+        Command::Key(args) => commands::block_on(commands::key::run(args)),
         Command::Preflight(args) => commands::block_on(commands::preflight::run(args)),
         Command::Why(args) => commands::block_on(commands::why::run(args)),
         Command::Policy(args) => commands::block_on(commands::policy::run(args)),

@@ -47,10 +47,18 @@ pub(super) async fn create(
             "`external` is the only encryption offered".to_owned(),
         ));
     }
-    if app.nodes.iter().all(|(n, _)| n.region != wanted.region) {
-        let served: Vec<_> = app.nodes.iter().map(|(n, _)| n.region.as_str()).collect();
-        return Err(refuse("region-not-served", format!("no node serves {}", wanted.region))
-            .fix(format!("choose one of: {}", served.join(", "))));
+    for region in std::iter::once(&wanted.region).chain(&wanted.backup_region) {
+        if app.nodes.iter().all(|(n, _)| n.region != *region) {
+            let served: Vec<_> = app.nodes.iter().map(|(n, _)| n.region.as_str()).collect();
+            return Err(refuse("region-not-served", format!("no node serves {region}"))
+                .fix(format!("choose one of: {}", served.join(", "))));
+        }
+    }
+    if wanted.backup_region.as_ref() == Some(&wanted.region) {
+        let detail = format!("region and backup_region are both {}", wanted.region);
+        return Err(
+            refuse("backup-region-is-region", detail).fix("choose another backup Region, or none")
+        );
     }
     let template = wanted.template.as_deref().unwrap_or("postgres");
     let Some(template) = app.templates.get(template) else {
@@ -81,6 +89,7 @@ pub(super) async fn create(
         organization: owner.id,
         name: wanted.name,
         region: wanted.region,
+        backup_region: wanted.backup_region,
         template: template.name.clone(),
         evict_after_ms,
         created_ms,
@@ -88,6 +97,7 @@ pub(super) async fn create(
         tenant_role: None,
         binding: None,
         canary: None,
+        second_canary: None,
         volumes: volumes.collect(),
         buckets: buckets.collect(),
         credentials: vec![],

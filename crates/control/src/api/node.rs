@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use keystead_types::{
-    ClusterStatus, EncryptionContext, Made, MadeVolume, NodeStatus, Region, WrappedKey,
+    ClusterStatus, EncryptionContext, Made, MadeVolume, NodeStatus, Part, Region, WrappedKey,
 };
 use serde::Deserialize;
 use std::time::Duration;
@@ -85,7 +85,8 @@ async fn current(
 ) -> Result<keystead_types::Assignment, ApiError> {
     let clusters = app.store.clusters(Select::Region(region)).await?;
     let pending = app.store.pending_preflights(region).await?;
-    Ok(compose(generation, region, &clusters, &pending, &app.templates))
+    let endpoints = app.store.endpoints().await?;
+    Ok(compose(generation, region, &clusters, &pending, &app.templates, &endpoints))
 }
 
 /// What the node observed. Its reports and what it made are durable when this answers.
@@ -113,10 +114,17 @@ pub(super) async fn status(
             continue;
         };
         let cluster = app.store.cluster(&known.cluster).await?;
-        if cluster.is_some_and(|c| c.region == node.region) {
+        if cluster.is_some_and(|c| *c.tries(&known.key) == node.region) {
             tally.add("preflight", app.store.record_report(report, wall_ms).await?);
         } else {
             tally.refuse(format!("{} is no preflight of this Region", report.preflight));
+        }
+    }
+    // Looked up in the records once a process, and whenever it moves.
+    if let Some(endpoint) = &status.s3_endpoint {
+        let before = app.board.report(&node.region);
+        if before.and_then(|r| r.status.s3_endpoint.clone()).as_ref() != Some(endpoint) {
+            tally.changed |= app.store.record_endpoint(&node.region, endpoint).await?;
         }
     }
     // Records first: who sees the new status sees what it speaks of. Secrets went to who asked.
@@ -156,8 +164,9 @@ impl Tally {
     }
 }
 
-/// Records what was made. It must be of a bound cluster of the node's Region, under the bound key
-/// and with the context that follows from our records.
+/// Records what was made. It must be of a bound cluster of the node's Region, under the bound keys
+/// and with the context that follows from our records. A backup Region's node makes its canary and
+/// nothing else.
 async fn record_made(
     app: &App,
     region: &Region,
@@ -169,16 +178,34 @@ async fn record_made(
         return Ok(());
     }
     let cluster = app.store.cluster(&seen.cluster).await?;
-    let Some(cluster) = cluster.filter(|c| c.region == *region && c.binding.is_some()) else {
+    let part = cluster.as_ref().and_then(|c| c.part(region));
+    let (Some(cluster), Some(part)) = (cluster.filter(|c| c.binding.is_some()), part) else {
         tally.refuse(format!("{} is no bound cluster of this Region", seen.cluster));
         return Ok(());
     };
     if let Some(canary) = &made.canary {
-        if fits(&cluster, canary, &EncryptionContext::canary(&cluster.id)) {
-            tally.add("canary", app.store.record_canary(&cluster.id, canary).await?);
+        let keys = cluster.binding.as_ref();
+        let key = keys.and_then(|keys| match part {
+            Part::Primary => Some(&keys.key),
+            Part::Backup => keys.second.as_ref(),
+        });
+        let context = EncryptionContext::canary(&cluster.id);
+        if key.is_some_and(|key| canary.is_of(key, &context)) {
+            tally.add("canary", app.store.record_canary(&cluster.id, part, canary).await?);
         } else {
             tally.refuse(format!("the canary of {} is of another key or context", cluster.id));
         }
+    }
+    if part == Part::Backup {
+        let canary = made.canary.clone();
+        if *made != (Made { canary, ..Made::default() }) || !seen.wishes.is_empty() {
+            let text = format!("{region} is the backup Region of {}", cluster.id);
+            tally.refuse(format!(
+                "{text}: keys are made and buckets asked for in {}",
+                cluster.region
+            ));
+        }
+        return Ok(());
     }
     for volume in &made.volumes {
         record_volume(app, &cluster, volume, tally).await?;
@@ -187,8 +214,9 @@ async fn record_made(
     Ok(())
 }
 
-pub(super) fn fits(cluster: &Cluster, wrapped: &WrappedKey, context: &EncryptionContext) -> bool {
-    cluster.binding.as_ref().is_some_and(|key| wrapped.is_of(key, context))
+/// True for the key of the cluster's own Region.
+fn fits(cluster: &Cluster, wrapped: &WrappedKey, context: &EncryptionContext) -> bool {
+    cluster.binding.as_ref().is_some_and(|keys| wrapped.is_of(&keys.key, context))
 }
 
 async fn record_volume(

@@ -3,11 +3,11 @@
 
 use super::App;
 use super::extract::{Body, Owner, Segments};
-use super::node::{Tally, fits};
+use super::node::Tally;
 use super::problem::ApiError;
 use super::view::bucket;
 use crate::config::parse_span;
-use crate::store::{Added, Bucket, CREDENTIALS, Cluster, Recorded, S3Key};
+use crate::store::{Added, Bucket, CREDENTIALS, Cluster, Keys, Recorded, S3Key};
 use crate::time::rfc3339;
 use crate::wire::{BucketView, CreateS3Key, Problem, RotateS3Key, S3KeyView};
 use axum::Json;
@@ -52,7 +52,7 @@ pub(super) async fn list(
     Segments(named): Segments<String>,
 ) -> Result<Json<Vec<S3KeyView>>, ApiError> {
     let c = app.find(&owner, &named).await?;
-    Ok(Json(c.s3_keys.iter().map(|k| view(&app, &c, k)).collect()))
+    Ok(Json(of_users(&c).map(|k| view(&app, &c, k)).collect()))
 }
 
 /// Makes an S3 access key. The answer alone has its secret.
@@ -72,6 +72,12 @@ pub(super) async fn create(
         let detail =
             format!("a description has at most {DESCRIPTION} bytes and no control character");
         return Err(ApiError::unprocessable("bad-description", detail));
+    }
+    if wanted.role == S3Role::Replicator {
+        let detail =
+            "the role replicator is for the cluster's own nodes; nobody is given such a key";
+        return Err(ApiError::unprocessable("role-not-given", detail)
+            .fix("ask for the role reader or writer"));
     }
     let made = make(&app, &c, wanted.role, wanted.description).await?;
     Ok((StatusCode::CREATED, Json(made)))
@@ -122,8 +128,13 @@ pub(super) async fn revoke(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// All but the one that the cluster's nodes replicate with.
+fn of_users(cluster: &Cluster) -> impl Iterator<Item = &S3Key> {
+    cluster.s3_keys.iter().filter(|k| k.role != S3Role::Replicator)
+}
+
 fn find<'a>(cluster: &'a Cluster, id: &str) -> Result<&'a S3Key, ApiError> {
-    let found = cluster.s3_keys.iter().find(|k| k.access_key_id == id);
+    let found = of_users(cluster).find(|k| k.access_key_id == id);
     found.ok_or_else(|| ApiError::not_found("S3 access key", id))
 }
 
@@ -232,6 +243,18 @@ impl Drop for Pending<'_> {
     }
 }
 
+/// The key that a cluster's nodes replicate with; its secret is sealed like any other.
+pub(super) fn replicator(now_ms: i64) -> S3Key {
+    S3Key {
+        access_key_id: access_key_id(),
+        role: S3Role::Replicator,
+        description: "replication".to_owned(),
+        created_ms: now_ms,
+        sealed: None,
+        expires_ms: None,
+    }
+}
+
 /// `KSIA` and 16 letters and digits, as long as AWS's.
 fn access_key_id() -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -299,13 +322,14 @@ async fn record_key(
     (context, what): (&EncryptionContext, &str),
     tally: &mut Tally,
 ) -> Result<(), ApiError> {
-    // One Region, one wrapped key.
-    if let [wrapped] = key.wrapped.as_slice()
-        && fits(cluster, wrapped, context)
-    {
+    // One wrapped key a Region, the primary's first.
+    let keys: Vec<_> = cluster.binding.iter().flat_map(Keys::all).collect();
+    let whole = key.wrapped.len() == keys.len()
+        && key.wrapped.iter().zip(keys).all(|(wrapped, key)| wrapped.is_of(key, context));
+    if whole {
         tally.add(what, app.store.record_store_key(&cluster.id, store, key).await?);
     } else {
-        tally.refuse(format!("{what} is of another key or context"));
+        tally.refuse(format!("{what} is not wrapped under exactly the bound keys and its context"));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::App;
 use super::problem::ApiError;
 use crate::conditions::{Evidence, Judgement, judge};
-use crate::store::{Bucket, Cluster, Organization, Select, Volume};
+use crate::store::{Bucket, Cluster, Keys, Organization, Select, Volume};
 use crate::time::rfc3339;
 use crate::wire::{BucketView, ClusterView, Endpoints, Phase, VolumeView};
 use keystead_types::{ClusterId, ClusterStatus};
@@ -55,7 +55,7 @@ impl App {
             cause: judged.cause,
             message: judged.message.clone(),
             tenant_role_arn: c.tenant_role.clone(),
-            key_arns: c.binding.iter().cloned().collect(),
+            key_arns: c.binding.iter().flat_map(Keys::all).cloned().collect(),
             key_held_by: "owner".to_owned(),
             endpoints: Endpoints {
                 postgres: judged

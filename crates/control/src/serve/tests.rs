@@ -161,6 +161,7 @@ fn wanted(name: &str) -> CreateCluster {
     CreateCluster {
         name: name.to_owned(),
         region: crate::testing::REGION.parse().expect("a Region"),
+        backup_region: None,
         encryption: "external".to_owned(),
         template: None,
         evict_after: None,
@@ -215,16 +216,22 @@ async fn a_role_that_is_there_is_taken_only_when_it_is_ours() {
     let iam = super::iam(&config, Arc::new(SystemClock)).expect("a client");
     let region: Region = crate::testing::REGION.parse().expect("a Region");
     let ours = "arn:aws:iam::444455556666:role/keystead-ours".parse().expect("a role");
-    iam.make(&ours, &region).await.expect("made");
-    iam.make(&ours, &region).await.expect("made again after a crash");
+    iam.make(&ours, std::slice::from_ref(&region)).await.expect("made");
+    iam.make(&ours, std::slice::from_ref(&region)).await.expect("made again after a crash");
     let foreign = "arn:aws:iam::444455556666:role/keystead-foreign".parse().expect("a role");
     let trust = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::999999999999:root"},"Action":"sts:AssumeRole"}]}"#;
     roles.with(|all| all.insert("keystead-foreign".to_owned(), (trust.to_owned(), None)));
-    assert!(matches!(iam.make(&foreign, &region).await, Err(RoleError::Foreign(_))));
+    assert!(matches!(
+        iam.make(&foreign, std::slice::from_ref(&region)).await,
+        Err(RoleError::Foreign(_))
+    ));
     let own = roles.with(|all| all.get("keystead-foreign").and_then(|(_, own)| own.clone()));
     assert_eq!(own, None, "a foreign role is left alone");
     let nowhere = "eu-west-1".parse().expect("a Region");
-    assert!(matches!(iam.make(&ours, &nowhere).await, Err(RoleError::NoNode(_))));
+    assert!(matches!(
+        iam.make(&ours, std::slice::from_ref(&nowhere)).await,
+        Err(RoleError::NoNode(_))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use keystead_types::{BucketId, ClusterId, S3Role, StoreKey};
 pub(crate) const CREDENTIALS: &str = "s3-credentials";
 /// So many buckets a cluster may have.
 pub(crate) const BUCKETS: usize = 100;
-/// So many S3 access keys a cluster may have.
+/// So many S3 access keys a cluster may have, its nodes' own apart.
 pub(crate) const S3_KEYS: usize = 100;
 
 /// A bucket's record.

@@ -13,6 +13,15 @@ fn organization(name: &str) -> Organization {
     }
 }
 
+/// Of one Region.
+fn tie(key: KeyArn) -> Keys {
+    Keys { key, second: None, revocation: Revocation::Any }
+}
+
+fn backup() -> Region {
+    "eu-west-1".parse().expect("a Region")
+}
+
 fn region() -> Region {
     "eu-central-1".parse().expect("a Region")
 }
@@ -45,6 +54,7 @@ fn cluster(of: &Organization, name: &str) -> Cluster {
         organization: of.id.clone(),
         name: name.to_owned(),
         region: region(),
+        backup_region: None,
         template: "postgres".to_owned(),
         evict_after_ms: 900_000,
         created_ms: 5,
@@ -52,6 +62,7 @@ fn cluster(of: &Organization, name: &str) -> Cluster {
         tenant_role: None,
         binding: None,
         canary: None,
+        second_canary: None,
         volumes: vec![volume("orchestration"), volume("search")],
         buckets: vec![bucket("documents")],
         credentials: vec![],
@@ -71,6 +82,7 @@ async fn suite(store: &dyn Store) -> Result<(), StoreError> {
     organizations(store).await?;
     written_once(store).await?;
     bindings(store).await?;
+    two_regions(store).await?;
     buckets(store).await?;
     s3_keys(store).await?;
     preflights(store).await
@@ -111,7 +123,7 @@ async fn written_once(store: &dyn Store) -> Result<(), StoreError> {
     let volume = &made.volumes[0].id;
     for (value, wanted) in [(&one, Recorded::New), (&one, Recorded::Same), (&two, Recorded::Other)]
     {
-        assert_eq!(store.record_canary(&made.id, value).await?, wanted);
+        assert_eq!(store.record_canary(&made.id, Part::Primary, value).await?, wanted);
         assert_eq!(store.record_wrapped(volume, value).await?, wanted);
     }
     for (value, wanted) in [("aa", Recorded::New), ("aa", Recorded::Same), ("bb", Recorded::Other)]
@@ -142,18 +154,115 @@ async fn bindings(store: &dyn Store) -> Result<(), StoreError> {
         assert!(store.add_cluster(c.clone()).await?);
     }
     let begun = store.generation(&region()).await?;
-    assert_eq!(store.bind(&one.id, &key(7), 9).await?, Bound::Done);
-    assert_eq!(store.bind(&one.id, &key(7), 9).await?, Bound::Already(key(7)));
-    assert_eq!(store.bind(&one.id, &key(8), 9).await?, Bound::Already(key(7)));
-    assert_eq!(store.bind(&two.id, &key(7), 9).await?, Bound::Done);
-    assert_eq!(store.bind(&foreign.id, &key(7), 9).await?, Bound::Elsewhere);
+    assert_eq!(store.bind(&one.id, &tie(key(7)), None, 9).await?, Bound::Done);
+    for again in [7, 8] {
+        let done = store.bind(&one.id, &tie(key(again)), None, 9).await?;
+        assert_eq!(done, Bound::Already(tie(key(7))));
+    }
+    assert_eq!(store.bind(&two.id, &tie(key(7)), None, 9).await?, Bound::Done);
+    let done = store.bind(&foreign.id, &tie(key(7)), None, 9).await?;
+    assert_eq!(done, Bound::Elsewhere(key(7)));
     let nobody = ClusterId::from_uuid(Uuid::now_v7());
-    assert_eq!(store.bind(&nobody, &key(9), 9).await?, Bound::Absent);
+    assert_eq!(store.bind(&nobody, &tie(key(9)), None, 9).await?, Bound::Absent);
     assert_eq!(store.generation(&region()).await?, begun + 2);
-    assert_eq!(store.cluster(&one.id).await?.and_then(|c| c.binding), Some(key(7)));
+    assert_eq!(store.cluster(&one.id).await?.and_then(|c| c.binding), Some(tie(key(7))));
     let names = |all: Vec<Cluster>| all.into_iter().map(|c| c.name).collect::<Vec<_>>();
     assert_eq!(names(store.clusters(Select::Organization(&a.id)).await?), ["one", "two"]);
     assert_eq!(store.clusters(Select::Region(&region())).await?.len(), 4);
+    Ok(())
+}
+
+fn far(last: u8) -> KeyArn {
+    key(last).to_string().replace("eu-central-1", "eu-west-1").parse().expect("a key ARN")
+}
+
+async fn two_regions(store: &dyn Store) -> Result<(), StoreError> {
+    let (a, b) = (organization("two-a"), organization("two-b"));
+    store.add_organization(a.clone(), [10; 32]).await?;
+    store.add_organization(b.clone(), [11; 32]).await?;
+    let of = |owner, name| Cluster { backup_region: Some(backup()), ..cluster(owner, name) };
+    let (made, foreign) = (of(&a, "one"), of(&b, "one"));
+    assert!(store.add_cluster(made.clone()).await? && store.add_cluster(foreign.clone()).await?);
+    assert_eq!(store.cluster(&made.id).await?, Some(made.clone()));
+    let here = store.clusters(Select::Region(&region())).await?;
+    assert_eq!(store.clusters(Select::Region(&backup())).await?, [made.clone(), foreign.clone()]);
+    assert!(here.contains(&made) && here.len() > 2);
+
+    // A change is told to both Regions.
+    let generations = async || {
+        Ok::<_, StoreError>((
+            store.generation(&region()).await?,
+            store.generation(&backup()).await?,
+        ))
+    };
+    let (begun_here, begun_there) = generations().await?;
+    let keys = Keys { key: key(20), second: Some(far(21)), revocation: Revocation::Each };
+    let replicator = S3Key {
+        access_key_id: "KSIAREP".to_owned(),
+        role: S3Role::Replicator,
+        description: "replication".to_owned(),
+        created_ms: 9,
+        sealed: None,
+        expires_ms: None,
+    };
+    let done = store.bind(&made.id, &keys, Some(replicator.clone()), 9).await?;
+    assert_eq!(done, Bound::Done);
+    assert_eq!(generations().await?, (begun_here + 1, begun_there + 1));
+    let other = Keys { revocation: Revocation::Any, ..keys.clone() };
+    assert_eq!(store.bind(&made.id, &other, None, 9).await?, Bound::Already(keys.clone()));
+    let now = store.cluster(&made.id).await?.expect("the cluster");
+    assert_eq!((now.binding, now.s3_keys), (Some(keys.clone()), vec![replicator]));
+
+    // Each of the two is its organization's own, in whichever place it is named.
+    for (first, second, taken) in
+        [(key(20), far(30), key(20)), (key(30), far(21), far(21)), (far(21), key(30), far(21))]
+    {
+        let theirs = Keys { key: first, second: Some(second), revocation: Revocation::Any };
+        let done = store.bind(&foreign.id, &theirs, None, 9).await?;
+        assert_eq!(done, Bound::Elsewhere(taken));
+    }
+    assert_eq!(store.cluster(&foreign.id).await?.and_then(|c| c.binding), None);
+
+    let (one, two) = (wrapped(&made.id, "AA=="), wrapped(&made.id, "BB=="));
+    for (part, first, other) in [(Part::Backup, &two, &one), (Part::Primary, &one, &two)] {
+        assert_eq!(store.record_canary(&made.id, part, first).await?, Recorded::New);
+        assert_eq!(store.record_canary(&made.id, part, first).await?, Recorded::Same);
+        assert_eq!(store.record_canary(&made.id, part, other).await?, Recorded::Other);
+    }
+    let now = store.cluster(&made.id).await?.expect("the cluster");
+    assert_eq!((now.canary, now.second_canary), (Some(one), Some(two)));
+
+    // A preflight is of the Region of its key; a key of a third one is the cluster's own.
+    let third = key(24).to_string().replace("eu-central-1", "eu-north-1");
+    let of = |key| Preflight {
+        id: PreflightId::from_uuid(Uuid::now_v7()),
+        cluster: made.id.clone(),
+        key,
+        created_ms: 7,
+        report: None,
+    };
+    let (a, b, c) = (of(key(22)), of(far(23)), of(third.parse().expect("a key ARN")));
+    for p in [&a, &b, &c] {
+        assert!(store.add_preflight(p.clone(), 3).await?);
+    }
+    assert_eq!(store.pending_preflights(&region()).await?, [a.clone(), c.clone()]);
+    assert_eq!(store.pending_preflights(&backup()).await?, std::slice::from_ref(&b));
+    for p in [a, b, c] {
+        let (preflight, key) = (p.id, p.key);
+        let report = PreflightReport { preflight, key, checks: vec![], finished_ms: 8 };
+        assert_eq!(store.record_report(&report, 10).await?, Recorded::New);
+    }
+
+    // Where one Region's node serves S3 is news for the other.
+    let (here, there) = generations().await?;
+    assert!(store.record_endpoint(&backup(), "http://b").await?);
+    assert!(!store.record_endpoint(&backup(), "http://b").await?);
+    assert_eq!(generations().await?, (here + 1, there));
+    assert!(store.record_endpoint(&region(), "http://a").await?);
+    assert!(store.record_endpoint(&region(), "http://a2").await?);
+    assert_eq!(generations().await?, (here + 1, there + 2));
+    let told = [(region(), "http://a2".to_owned()), (backup(), "http://b".to_owned())];
+    assert_eq!(store.endpoints().await?, BTreeMap::from(told));
     Ok(())
 }
 
@@ -240,6 +349,8 @@ async fn s3_keys(store: &dyn Store) -> Result<(), StoreError> {
         let sealed = Some("AA==".to_owned());
         assert_eq!(now.s3_keys, [S3Key { sealed, expires_ms: Some(wanted), ..new("KSIA1") }]);
     }
+    let nodes_own = S3Key { role: S3Role::Replicator, ..new("KSIAN") };
+    assert_eq!(store.add_s3_key(&made.id, nodes_own).await?, Added::New, "counts for nobody");
     assert!(!store.expire_s3_key(&other.id, "KSIA1", 1).await?);
     assert!(!store.remove_s3_key(&other.id, "KSIA1").await?);
     for n in 1..S3_KEYS {
@@ -337,10 +448,10 @@ async fn a_newer_file_is_refused() {
     drop(SqliteStore::open(folder.path()).await.expect("open"));
     let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
-    sqlx::raw_sql("PRAGMA user_version = 3").execute(&pool).await.expect("set");
+    sqlx::raw_sql("PRAGMA user_version = 4").execute(&pool).await.expect("set");
     pool.close().await;
     let refused = SqliteStore::open(folder.path()).await.err().expect("refused");
-    assert!(matches!(refused, StoreError::Newer { found: 3, known: 2 }), "{refused}");
+    assert!(matches!(refused, StoreError::Newer { found: 4, known: 3 }), "{refused}");
 }
 
 #[tokio::test]
@@ -361,7 +472,46 @@ async fn a_file_of_version_1_is_brought_forward_on_a_copy() {
         store.close().await;
     }
     assert!(folder.path().join("control.sqlite.v1").exists(), "the old one is kept");
-    assert_eq!(std::fs::read_to_string(folder.path().join("VERSION")).expect("read"), "2\n");
+    assert_eq!(std::fs::read_to_string(folder.path().join("VERSION")).expect("read"), "3\n");
+}
+
+#[tokio::test]
+async fn a_file_of_version_2_keeps_its_clusters() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("control.sqlite");
+    let url = format!("sqlite://{}?mode=rwc", file.display());
+    let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
+    let owner = organization("a");
+    let made = Cluster { canary: None, binding: Some(tie(key(3))), ..cluster(&owner, "one") };
+    let (org, id) = (owner.id.clone(), made.id.clone());
+    let rows = format!(
+        "INSERT INTO organizations VALUES ('{org}', 'a', x'01', 5);
+         INSERT INTO clusters VALUES ('{id}', '{org}', 'one', 'eu-central-1', 'postgres', 900000, 5, 1,
+           NULL, '{}', 9, NULL);
+         INSERT INTO s3_keys VALUES ('KSIA1', '{id}', 'reader', '', 7, NULL, NULL);
+         INSERT INTO preflights VALUES ('{}', '{id}', '{}', 7, NULL, NULL);
+         INSERT INTO regions VALUES ('eu-central-1', 41);
+         PRAGMA user_version = 2",
+        key(3),
+        PreflightId::from_uuid(Uuid::now_v7()),
+        far(4),
+    );
+    for sql in [include_str!("schema_1.sql"), include_str!("schema_2.sql")] {
+        sqlx::raw_sql(sql).execute(&pool).await.expect("version 2");
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(&pool).await.expect("rows of version 2");
+    pool.close().await;
+    for _ in 0..2 {
+        let store = SqliteStore::open(folder.path()).await.expect("open");
+        let found = store.clusters(Select::Region(&region())).await.expect("read").remove(0);
+        assert_eq!((&found.binding, &found.backup_region), (&made.binding, &None));
+        assert_eq!((&found.second_canary, found.s3_keys.len()), (&None, 1));
+        assert_eq!(store.generation(&region()).await.expect("read"), 41);
+        assert_eq!(store.endpoints().await.expect("read"), BTreeMap::new());
+        assert_eq!(store.pending_preflights(&region()).await.expect("read").len(), 1);
+        store.close().await;
+    }
+    assert!(folder.path().join("control.sqlite.v2").exists(), "the old one is kept");
 }
 
 #[tokio::test]
@@ -370,12 +520,17 @@ async fn the_schema_itself_guards_what_is_written_once() {
     let store = SqliteStore::open(folder.path()).await.expect("open");
     written_once(&store).await.expect("records");
     buckets(&store).await.expect("buckets");
+    two_regions(&store).await.expect("two Regions");
     drop(store);
     let url = format!("sqlite://{}", folder.path().join("control.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.expect("connect");
     for sql in [
         "UPDATE clusters SET tenant_role = 'x'",
         "UPDATE clusters SET canary = NULL",
+        "UPDATE clusters SET backup_region = NULL",
+        "UPDATE clusters SET second_key = 'x' WHERE bound_key IS NOT NULL",
+        "UPDATE clusters SET revocation = 'any' WHERE bound_key IS NOT NULL",
+        "UPDATE clusters SET second_canary = NULL",
         "UPDATE volumes SET wrapped = 'x' WHERE wrapped IS NOT NULL",
         "UPDATE volumes SET key_digest = NULL WHERE key_digest IS NOT NULL",
         "UPDATE volumes SET grant_generation = 1",

@@ -2,9 +2,9 @@
 
 use super::buckets::{BUCKETS, S3_KEYS};
 use super::*;
-use keystead_types::BucketId;
+use keystead_types::{BucketId, S3Role};
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,6 +14,7 @@ struct Tables {
     clusters: BTreeMap<ClusterId, Cluster>,
     preflights: BTreeMap<PreflightId, Preflight>,
     regions: BTreeMap<Region, u64>,
+    endpoints: BTreeMap<Region, String>,
     templates: Option<String>,
 }
 
@@ -36,7 +37,9 @@ impl Tables {
     fn touched(&mut self, id: &ClusterId, spec: bool) {
         if let Some(cluster) = self.clusters.get_mut(id) {
             cluster.generation += u64::from(spec);
-            *self.regions.entry(cluster.region.clone()).or_default() += 1;
+            for region in std::iter::once(&cluster.region).chain(&cluster.backup_region) {
+                *self.regions.entry(region.clone()).or_default() += 1;
+            }
         }
     }
 
@@ -117,7 +120,7 @@ impl Store for MemoryStore {
     fn clusters<'a>(&'a self, which: Select<'a>) -> Answer<'a, Vec<Cluster>> {
         let wanted = |c: &&Cluster| match which {
             Select::Organization(id) => c.organization == *id,
-            Select::Region(region) => c.region == *region,
+            Select::Region(region) => c.part(region).is_some(),
             Select::WithoutRole => c.tenant_role.is_none(),
         };
         now(self.lock().clusters.values().filter(wanted).cloned().collect())
@@ -125,22 +128,41 @@ impl Store for MemoryStore {
     fn record_role<'a>(&'a self, id: &'a ClusterId, role: &'a RoleArn) -> Answer<'a, Recorded> {
         now(self.lock().on_cluster(id, true, |c| once(&mut c.tenant_role, role)))
     }
-    fn bind<'a>(&'a self, id: &'a ClusterId, key: &'a KeyArn, _now_ms: i64) -> Answer<'a, Bound> {
+    fn bind<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        keys: &'a Keys,
+        replicator: Option<S3Key>,
+        _now_ms: i64,
+    ) -> Answer<'a, Bound> {
         let mut t = self.lock();
         let Some(record) = t.clusters.get(id).cloned() else { return now(Bound::Absent) };
         if let Some(there) = record.binding {
             return now(Bound::Already(there));
         }
-        let foreign =
-            |c: &Cluster| c.binding.as_ref() == Some(key) && c.organization != record.organization;
-        if t.clusters.values().any(foreign) {
-            return now(Bound::Elsewhere);
+        let foreign = t.clusters.values().filter(|c| c.organization != record.organization);
+        let theirs: Vec<_> =
+            foreign.filter_map(|c| c.binding.as_ref()).flat_map(Keys::all).collect();
+        if let Some(taken) = keys.all().find(|k| theirs.contains(k)) {
+            return now(Bound::Elsewhere(taken.clone()));
         }
-        t.on_cluster(id, true, |c| once(&mut c.binding, key));
+        t.on_cluster(id, true, |c| {
+            c.s3_keys.extend(replicator);
+            once(&mut c.binding, keys)
+        });
         now(Bound::Done)
     }
-    fn record_canary<'a>(&'a self, id: &'a ClusterId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
-        now(self.lock().on_cluster(id, false, |c| once(&mut c.canary, key)))
+    fn record_canary<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        part: Part,
+        key: &'a WrappedKey,
+    ) -> Answer<'a, Recorded> {
+        let set = |c: &mut Cluster| match part {
+            Part::Primary => once(&mut c.canary, key),
+            Part::Backup => once(&mut c.second_canary, key),
+        };
+        now(self.lock().on_cluster(id, false, set))
     }
     fn record_wrapped<'a>(&'a self, id: &'a VolumeId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
         now(self.lock().on_volume(id, false, |v| once(&mut v.wrapped, key)))
@@ -184,7 +206,8 @@ impl Store for MemoryStore {
     fn pending_preflights<'a>(&'a self, region: &'a Region) -> Answer<'a, Vec<Preflight>> {
         let t = self.lock();
         let waits = |p: &&Preflight| {
-            p.report.is_none() && t.clusters.get(&p.cluster).is_some_and(|c| c.region == *region)
+            let tries = |c: &Cluster| c.tries(&p.key) == region;
+            p.report.is_none() && t.clusters.get(&p.cluster).is_some_and(tries)
         };
         now(t.preflights.values().filter(waits).cloned().collect())
     }
@@ -207,6 +230,25 @@ impl Store for MemoryStore {
     }
     fn generation<'a>(&'a self, region: &'a Region) -> Answer<'a, u64> {
         now(self.lock().regions.get(region).copied().unwrap_or(0))
+    }
+    fn record_endpoint<'a>(&'a self, region: &'a Region, endpoint: &'a str) -> Answer<'a, bool> {
+        let mut t = self.lock();
+        let before = t.endpoints.insert(region.clone(), endpoint.to_owned());
+        let changed = before.as_deref() != Some(endpoint);
+        if changed {
+            let others = |c: &Cluster| match (c.part(region)?, &c.backup_region) {
+                (Part::Primary, other) => other.clone(),
+                (Part::Backup, _) => Some(c.region.clone()),
+            };
+            let told: BTreeSet<_> = t.clusters.values().filter_map(others).collect();
+            for other in told {
+                *t.regions.entry(other).or_default() += 1;
+            }
+        }
+        now(changed)
+    }
+    fn endpoints(&self) -> Answer<'_, BTreeMap<Region, String>> {
+        now(self.lock().endpoints.clone())
     }
     fn adopt_templates<'a>(&'a self, digest: &'a str) -> Answer<'a, ()> {
         let mut t = self.lock();
@@ -288,7 +330,8 @@ impl BucketStore for MemoryStore {
     }
     fn add_s3_key<'a>(&'a self, cluster: &'a ClusterId, new: S3Key) -> Answer<'a, Added> {
         now(self.changed(cluster, true, Added::Taken, |c| {
-            if c.s3_keys.len() >= S3_KEYS {
+            let users = c.s3_keys.iter().filter(|k| k.role != S3Role::Replicator);
+            if users.count() >= S3_KEYS {
                 return (false, Added::Full);
             }
             c.s3_keys.push(new);

@@ -3,7 +3,8 @@
 //!
 //! What is written once (tenant role, binding, canary, wrapped keys, digests, reports) stays: the
 //! same value again is fine, another one is told as [`Recorded::Other`] and changes nothing. Each
-//! change that a node must see raises its Region's generation in the same transaction.
+//! change that a node must see raises the generation of each of the cluster's Regions in the same
+//! transaction.
 
 mod buckets;
 #[cfg(test)]
@@ -18,10 +19,10 @@ pub(crate) use memory::MemoryStore;
 pub(crate) use sqlite::SqliteStore;
 
 use keystead_types::{
-    ClusterId, KeyArn, OrganizationId, PreflightId, PreflightReport, Region, RoleArn, StoreKey,
-    VolumeId, WrappedKey,
+    ClusterId, KeyArn, OrganizationId, Part, PreflightId, PreflightReport, Region, Revocation,
+    RoleArn, StoreKey, VolumeId, WrappedKey,
 };
-use std::{future::Future, path::PathBuf, pin::Pin};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -83,17 +84,54 @@ pub(crate) struct Cluster {
     pub(crate) organization: OrganizationId,
     pub(crate) name: String,
     pub(crate) region: Region,
+    /// Objects are replicated to here; fixed at creation.
+    pub(crate) backup_region: Option<Region>,
     pub(crate) template: String,
     pub(crate) evict_after_ms: u64,
     pub(crate) created_ms: i64,
     pub(crate) generation: u64,
     pub(crate) tenant_role: Option<RoleArn>,
-    pub(crate) binding: Option<KeyArn>,
+    pub(crate) binding: Option<Keys>,
     pub(crate) canary: Option<WrappedKey>,
+    /// The backup Region's.
+    pub(crate) second_canary: Option<WrappedKey>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) buckets: Vec<Bucket>,
     pub(crate) credentials: Vec<StoreKey>,
     pub(crate) s3_keys: Vec<S3Key>,
+}
+
+impl Cluster {
+    /// What a Region is to it; `None` for another cluster's Region.
+    pub(crate) fn part(&self, region: &Region) -> Option<Part> {
+        if self.region == *region {
+            return Some(Part::Primary);
+        }
+        (self.backup_region.as_ref() == Some(region)).then_some(Part::Backup)
+    }
+
+    /// The Region whose node tries this key: the key's own, where the cluster has it.
+    pub(crate) fn tries(&self, key: &KeyArn) -> &Region {
+        self.backup_region.as_ref().filter(|r| *r == key.region()).unwrap_or(&self.region)
+    }
+}
+
+/// The write-once tie of a cluster to its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// The key of the cluster's Region.
+    pub(crate) key: KeyArn,
+    /// The key of its backup Region.
+    pub(crate) second: Option<KeyArn>,
+    /// What a refusal by one of two keys does.
+    pub(crate) revocation: Revocation,
+}
+
+impl Keys {
+    /// Both, the cluster's Region first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &KeyArn> {
+        std::iter::once(&self.key).chain(&self.second)
+    }
 }
 
 /// A volume's record.
@@ -136,10 +174,10 @@ pub(crate) enum Recorded {
 pub(crate) enum Bound {
     /// It stands.
     Done,
-    /// The cluster has a key.
-    Already(KeyArn),
+    /// The cluster has its keys.
+    Already(Keys),
     /// Another organization has this key.
-    Elsewhere,
+    Elsewhere(KeyArn),
     /// No such cluster.
     Absent,
 }
@@ -149,7 +187,7 @@ pub(crate) enum Bound {
 pub(crate) enum Select<'a> {
     /// An organization's.
     Organization(&'a OrganizationId),
-    /// A Region's.
+    /// Those that a Region is a part of.
     Region(&'a Region),
     /// Those that have no tenant role yet.
     WithoutRole,
@@ -174,10 +212,21 @@ pub(crate) trait Store: BucketStore {
     fn clusters<'a>(&'a self, which: Select<'a>) -> Answer<'a, Vec<Cluster>>;
     /// The tenant role was made. Once.
     fn record_role<'a>(&'a self, id: &'a ClusterId, role: &'a RoleArn) -> Answer<'a, Recorded>;
-    /// Ties a cluster to its key. Once.
-    fn bind<'a>(&'a self, id: &'a ClusterId, key: &'a KeyArn, now_ms: i64) -> Answer<'a, Bound>;
-    /// The canary. Once.
-    fn record_canary<'a>(&'a self, id: &'a ClusterId, key: &'a WrappedKey) -> Answer<'a, Recorded>;
+    /// Ties a cluster to its keys, and makes the access key that its nodes replicate with. Once.
+    fn bind<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        keys: &'a Keys,
+        replicator: Option<S3Key>,
+        now_ms: i64,
+    ) -> Answer<'a, Bound>;
+    /// The canary of one of its Regions. Once.
+    fn record_canary<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        part: Part,
+        key: &'a WrappedKey,
+    ) -> Answer<'a, Recorded>;
     /// A volume's wrapped key. Once.
     fn record_wrapped<'a>(&'a self, id: &'a VolumeId, key: &'a WrappedKey) -> Answer<'a, Recorded>;
     /// The digest of a volume's key. Once.
@@ -193,7 +242,7 @@ pub(crate) trait Store: BucketStore {
     fn preflight<'a>(&'a self, id: &'a PreflightId) -> Answer<'a, Option<Preflight>>;
     /// A cluster's, by age.
     fn preflights_of<'a>(&'a self, cluster: &'a ClusterId) -> Answer<'a, Vec<Preflight>>;
-    /// Those of a Region without a report, by age.
+    /// Those without a report that a Region's node is to try, by age.
     fn pending_preflights<'a>(&'a self, region: &'a Region) -> Answer<'a, Vec<Preflight>>;
     /// What a node found. Once.
     fn record_report<'a>(
@@ -204,6 +253,11 @@ pub(crate) trait Store: BucketStore {
 
     /// Generation of a Region's assignment; 0 before anything is to be done there.
     fn generation<'a>(&'a self, region: &'a Region) -> Answer<'a, u64>;
+    /// Where a Region's node serves S3 now. True when that is new; the other Regions of its clusters
+    /// are told.
+    fn record_endpoint<'a>(&'a self, region: &'a Region, endpoint: &'a str) -> Answer<'a, bool>;
+    /// Where the nodes served S3 when they said so last.
+    fn endpoints(&self) -> Answer<'_, BTreeMap<Region, String>>;
     /// Raises every Region's generation when the templates are not those of the last start.
     fn adopt_templates<'a>(&'a self, digest: &'a str) -> Answer<'a, ()>;
 }

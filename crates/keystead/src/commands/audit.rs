@@ -1,7 +1,7 @@
 //! `keystead audit`: the last records, by LookupEvents or from a folder; and a trail's chain,
 //! verified offline.
 
-use super::lookup::Wire;
+use super::aws::Wire;
 use super::{json, table};
 use crate::cli::{AuditArgs, AuditCommand, TailArgs, Trail};
 use crate::failure::Failure;
@@ -78,7 +78,7 @@ fn tail(args: TailArgs) -> Result<ExitCode> {
     let filter = Filter { key, name };
     let wire = if dir.is_none() { Wire::find(env) } else { None };
     let last = match wire {
-        Some(wire) => super::on_runtime(wire.newest(&region, &filter, lines))?,
+        Some(wire) => super::on_runtime(super::lookup::newest(&wire, &region, &filter, lines))?,
         None => newest(&folder(&Trail { dir })?, &filter, lines)?,
     };
     if format.json {

@@ -7,20 +7,28 @@ use crate::failure::Failure;
 use crate::out::say;
 use anyhow::Result;
 use keystead_control::client::{Client, ClientError};
-use keystead_control::wire::{ClusterView, CreateCluster, Phase};
+use keystead_control::wire::{Associate, ClusterView, CreateCluster, Phase};
+use keystead_types::Region;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Runs it.
 pub(crate) async fn run(args: ClusterArgs) -> Result<ExitCode> {
     match args.command {
-        ClusterCommand::Create { name, region, encryption, template, evict_after, api, format } => {
-            let region = region.parse().map_err(|e| {
-                Failure::new(format!("`{region}` is no Region"))
-                    .why(format!("{e}"))
-                    .fix("write it as eu-central-1")
-            })?;
-            let body = CreateCluster { name, region, encryption, template, evict_after };
+        ClusterCommand::Create {
+            name,
+            region,
+            backup_region,
+            encryption,
+            template,
+            evict_after,
+            api,
+            format,
+        } => {
+            let region = parsed_region(&region)?;
+            let backup_region = backup_region.as_deref().map(parsed_region).transpose()?;
+            let body =
+                CreateCluster { name, region, backup_region, encryption, template, evict_after };
             show(&client(&api)?.create_cluster(&body).await?, format.json)?;
         }
         ClusterCommand::List { api, format } => list(client(&api)?.clusters().await?, format.json)?,
@@ -31,20 +39,31 @@ pub(crate) async fn run(args: ClusterArgs) -> Result<ExitCode> {
             let view = watch(&client(&api)?, &name, phase(&until)?, span(&timeout)?).await?;
             show(&view, format.json)?;
         }
-        ClusterCommand::Associate { name, key_arns, api, format } => {
+        ClusterCommand::Associate { name, key_arn, backup_key_arn, revocation, api, format } => {
             let client = client(&api)?;
-            let result = preflight::perform(&client, &name, &key_arns).await?;
-            if result.state != "passed" {
-                preflight::show(&result, format.json)?;
+            let key_arns: Vec<String> = std::iter::once(key_arn).chain(backup_key_arn).collect();
+            let results = preflight::perform(&client, &name, &key_arns).await?;
+            if !preflight::passed(&results) {
+                preflight::show(&results, format.json)?;
                 return Ok(ExitCode::FAILURE);
             }
             if !format.json {
-                preflight::show(&result, false)?;
+                preflight::show(&results, false)?;
             }
-            show(&client.associate(&name, &key_arns).await?, format.json)?;
+            let body = Associate { key_arns, revocation: revocation.map(Into::into) };
+            show(&client.associate(&name, &body).await?, format.json)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn parsed_region(text: &str) -> Result<Region> {
+    text.parse().map_err(|e| {
+        Failure::new(format!("`{text}` is no Region"))
+            .why(format!("{e}"))
+            .fix("write it as eu-central-1")
+            .into()
+    })
 }
 
 const ROUND: Duration = Duration::from_secs(1);

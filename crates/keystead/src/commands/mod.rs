@@ -1,8 +1,10 @@
 //! The operator's commands, a file a noun. They hold no state and decide nothing.
 
 pub(crate) mod audit;
+mod aws;
 pub(crate) mod bucket;
 pub(crate) mod cluster;
+pub(crate) mod key;
 mod lookup;
 pub(crate) mod organization;
 pub(crate) mod policy;

@@ -2,7 +2,7 @@
 
 use super::rows::{bucket, count, json, s3_key, store_key};
 use super::*;
-use keystead_types::BucketId;
+use keystead_types::{BucketId, S3Role};
 
 /// The rest of a cluster's record.
 pub(super) async fn complete(tx: &mut Tx, record: &mut Cluster) -> Result<(), StoreError> {
@@ -47,6 +47,27 @@ pub(super) async fn insert(
     .bind(cluster.as_str())
     .bind(&new.name)
     .bind(new.created_ms)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn insert_s3_key(
+    tx: &mut Tx,
+    cluster: &ClusterId,
+    new: &S3Key,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "INSERT INTO s3_keys (access_key_id, cluster, role, description, created_ms,
+         sealed, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    )
+    .bind(&new.access_key_id)
+    .bind(cluster.as_str())
+    .bind(new.role.as_str())
+    .bind(&new.description)
+    .bind(new.created_ms)
+    .bind(&new.sealed)
+    .bind(new.expires_ms)
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -141,25 +162,13 @@ impl BucketStore for SqliteStore {
     fn add_s3_key<'a>(&'a self, cluster: &'a ClusterId, new: S3Key) -> Answer<'a, Added> {
         Box::pin(async move {
             let mut tx = self.begin().await?;
-            let sql = "SELECT COUNT(*) AS n FROM s3_keys WHERE cluster = ?";
-            let row = sqlx::query(sql).bind(cluster.as_str()).fetch_one(&mut *tx).await?;
+            let sql = "SELECT COUNT(*) AS n FROM s3_keys WHERE cluster = ? AND role <> ?";
+            let users = sqlx::query(sql).bind(cluster.as_str()).bind(S3Role::Replicator.as_str());
+            let row = users.fetch_one(&mut *tx).await?;
             if count(&row, "s3_keys", "n")? >= S3_KEYS as u64 {
                 return Ok(Added::Full);
             }
-            let done = sqlx::query(
-                "INSERT INTO s3_keys (access_key_id, cluster, role, description, created_ms,
-                 sealed, expires_ms) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            )
-            .bind(&new.access_key_id)
-            .bind(cluster.as_str())
-            .bind(new.role.as_str())
-            .bind(&new.description)
-            .bind(new.created_ms)
-            .bind(&new.sealed)
-            .bind(new.expires_ms)
-            .execute(&mut *tx)
-            .await?;
-            if done.rows_affected() == 0 {
+            if !insert_s3_key(&mut tx, cluster, &new).await? {
                 return Ok(Added::Taken);
             }
             touched(&mut tx, cluster.as_str(), true).await?;

@@ -20,7 +20,11 @@ use std::{
 };
 
 /// One step a version; a step that was released is never edited.
-const STEPS: [&str; 2] = [include_str!("../schema_1.sql"), include_str!("../schema_2.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("../schema_1.sql"),
+    include_str!("../schema_2.sql"),
+    include_str!("../schema_3.sql"),
+];
 
 /// The store of `DATA/control.sqlite`.
 pub(crate) struct SqliteStore {
@@ -169,16 +173,21 @@ async fn raise(tx: &mut Tx, region: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Raises the Region's generation, and the cluster's own when its spec changed.
+/// Raises the generation of its Regions, and the cluster's own when its spec changed.
 async fn touched(tx: &mut Tx, id: &str, spec: bool) -> Result<(), StoreError> {
     let row = sqlx::query(
-        "UPDATE clusters SET generation = generation + ? WHERE id = ? RETURNING region",
+        "UPDATE clusters SET generation = generation + ? WHERE id = ?
+         RETURNING region, backup_region",
     )
     .bind(i64::from(spec))
     .bind(id)
     .fetch_one(&mut **tx)
     .await?;
-    raise(tx, &row.try_get::<String, _>(0)?).await
+    raise(tx, &row.try_get::<String, _>(0)?).await?;
+    match row.try_get::<Option<String>, _>(1)? {
+        Some(backup) => raise(tx, &backup).await,
+        None => Ok(()),
+    }
 }
 
 /// Whole records.
@@ -217,6 +226,11 @@ const ROLE: Once = Once {
 const CANARY: Once = Once {
     read: "SELECT id, canary FROM clusters WHERE id = ?",
     write: "UPDATE clusters SET canary = ? WHERE id = ?",
+    spec: false,
+};
+const SECOND_CANARY: Once = Once {
+    read: "SELECT id, second_canary FROM clusters WHERE id = ?",
+    write: "UPDATE clusters SET second_canary = ? WHERE id = ?",
     spec: false,
 };
 const WRAPPED: Once = Once {

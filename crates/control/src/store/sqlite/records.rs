@@ -1,6 +1,6 @@
 //! The calls of the store, a transaction each.
 
-use super::rows::{cluster, damaged, integer, json, organization, preflight};
+use super::rows::{cluster, damaged, endpoint, integer, json, organization, preflight};
 use super::*;
 
 impl Store for SqliteStore {
@@ -43,14 +43,15 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let mut tx = self.begin().await?;
             let done = sqlx::query(
-                "INSERT INTO clusters (id, organization, name, region, template, evict_after_ms,
-                 created_ms, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                "INSERT INTO clusters (id, organization, name, region, backup_region, template,
+                 evict_after_ms, created_ms, generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                  ON CONFLICT (organization, name) DO NOTHING",
             )
             .bind(new.id.as_str())
             .bind(new.organization.as_str())
             .bind(&new.name)
             .bind(new.region.as_str())
+            .bind(new.backup_region.as_ref().map(Region::as_str))
             .bind(&new.template)
             .bind(integer("clusters", new.evict_after_ms)?)
             .bind(new.created_ms)
@@ -99,8 +100,8 @@ impl Store for SqliteStore {
                         .bind(id.as_str())
                 }
                 Select::Region(region) => {
-                    sqlx::query("SELECT * FROM clusters WHERE region = ? ORDER BY id")
-                        .bind(region.as_str())
+                    let sql = "SELECT * FROM clusters WHERE region = ?1 OR backup_region = ?1 ORDER BY id";
+                    sqlx::query(sql).bind(region.as_str())
                 }
                 Select::WithoutRole => {
                     sqlx::query("SELECT * FROM clusters WHERE tenant_role IS NULL ORDER BY id")
@@ -115,7 +116,13 @@ impl Store for SqliteStore {
         Box::pin(async move { self.once(&ROLE, id.as_str(), &role.to_string()).await })
     }
 
-    fn bind<'a>(&'a self, id: &'a ClusterId, key: &'a KeyArn, now_ms: i64) -> Answer<'a, Bound> {
+    fn bind<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        keys: &'a Keys,
+        replicator: Option<S3Key>,
+        now_ms: i64,
+    ) -> Answer<'a, Bound> {
         Box::pin(async move {
             let mut tx = self.begin().await?;
             let row = sqlx::query("SELECT * FROM clusters WHERE id = ?")
@@ -128,30 +135,51 @@ impl Store for SqliteStore {
             if let Some(there) = record.binding {
                 return Ok(Bound::Already(there));
             }
-            let key = key.to_string();
-            let elsewhere =
-                sqlx::query("SELECT 1 FROM clusters WHERE bound_key = ? AND organization <> ?")
-                    .bind(&key)
-                    .bind(record.organization.as_str())
-                    .fetch_optional(&mut *tx)
-                    .await?;
-            if elsewhere.is_some() {
-                return Ok(Bound::Elsewhere);
-            }
-            sqlx::query("UPDATE clusters SET bound_key = ?, bound_ms = ? WHERE id = ?")
-                .bind(&key)
-                .bind(now_ms)
-                .bind(id.as_str())
-                .execute(&mut *tx)
+            for key in keys.all() {
+                let elsewhere = sqlx::query(
+                    "SELECT 1 FROM clusters
+                     WHERE (bound_key = ?1 OR second_key = ?1) AND organization <> ?2",
+                )
+                .bind(key.to_string())
+                .bind(record.organization.as_str())
+                .fetch_optional(&mut *tx)
                 .await?;
+                if elsewhere.is_some() {
+                    return Ok(Bound::Elsewhere(key.clone()));
+                }
+            }
+            let second = keys.second.as_ref();
+            sqlx::query(
+                "UPDATE clusters SET bound_key = ?, second_key = ?, revocation = ?, bound_ms = ?
+                 WHERE id = ?",
+            )
+            .bind(keys.key.to_string())
+            .bind(second.map(ToString::to_string))
+            .bind(second.map(|_| keys.revocation.as_str()))
+            .bind(now_ms)
+            .bind(id.as_str())
+            .execute(&mut *tx)
+            .await?;
+            if let Some(new) = &replicator {
+                buckets::insert_s3_key(&mut tx, id, new).await?;
+            }
             touched(&mut tx, id.as_str(), true).await?;
             tx.commit().await?;
             Ok(Bound::Done)
         })
     }
 
-    fn record_canary<'a>(&'a self, id: &'a ClusterId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
-        Box::pin(async move { self.once(&CANARY, id.as_str(), &json("clusters", key)?).await })
+    fn record_canary<'a>(
+        &'a self,
+        id: &'a ClusterId,
+        part: Part,
+        key: &'a WrappedKey,
+    ) -> Answer<'a, Recorded> {
+        let what = match part {
+            Part::Primary => &CANARY,
+            Part::Backup => &SECOND_CANARY,
+        };
+        Box::pin(async move { self.once(what, id.as_str(), &json("clusters", key)?).await })
     }
 
     fn record_wrapped<'a>(&'a self, id: &'a VolumeId, key: &'a WrappedKey) -> Answer<'a, Recorded> {
@@ -238,9 +266,14 @@ impl Store for SqliteStore {
 
     fn pending_preflights<'a>(&'a self, region: &'a Region) -> Answer<'a, Vec<Preflight>> {
         Box::pin(async move {
+            // As `Cluster::tries` says: the backup Region tries keys of its own, the other one all
+            // the rest.
             let rows = sqlx::query(
                 "SELECT p.* FROM preflights p JOIN clusters c ON c.id = p.cluster
-                 WHERE c.region = ? AND p.report IS NULL ORDER BY p.id",
+                 WHERE p.report IS NULL AND ?1 = CASE
+                   WHEN p.key_arn LIKE 'arn:aws:kms:' || c.backup_region || ':%'
+                   THEN c.backup_region ELSE c.region END
+                 ORDER BY p.id",
             )
             .bind(region.as_str())
             .fetch_all(self.pool().await?)
@@ -286,6 +319,48 @@ impl Store for SqliteStore {
                 .await?;
             let Some(row) = row else { return Ok(0) };
             u64::try_from(row.try_get::<i64, _>(0)?).map_err(|e| damaged("regions", e))
+        })
+    }
+
+    fn record_endpoint<'a>(&'a self, region: &'a Region, endpoint: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            let changed = sqlx::query(
+                "INSERT INTO regions (region, generation, s3_endpoint) VALUES (?, 0, ?)
+                 ON CONFLICT (region) DO UPDATE SET s3_endpoint = excluded.s3_endpoint
+                 WHERE s3_endpoint IS NOT excluded.s3_endpoint",
+            )
+            .bind(region.as_str())
+            .bind(endpoint)
+            .execute(&mut *tx)
+            .await?;
+            if changed.rows_affected() == 0 {
+                return Ok(false);
+            }
+            let others = sqlx::query(
+                "SELECT backup_region FROM clusters
+                 WHERE region = ?1 AND backup_region IS NOT NULL
+                 UNION SELECT region FROM clusters WHERE backup_region = ?1",
+            )
+            .bind(region.as_str())
+            .fetch_all(&mut *tx)
+            .await?;
+            for other in &others {
+                raise(&mut tx, &other.try_get::<String, _>(0)?).await?;
+            }
+            tx.commit().await?;
+            Ok(true)
+        })
+    }
+
+    fn endpoints(&self) -> Answer<'_, BTreeMap<Region, String>> {
+        Box::pin(async move {
+            let rows = sqlx::query(
+                "SELECT region, s3_endpoint FROM regions WHERE s3_endpoint IS NOT NULL",
+            )
+            .fetch_all(self.pool().await?)
+            .await?;
+            rows.iter().map(endpoint).collect()
         })
     }
 

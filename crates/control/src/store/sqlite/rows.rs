@@ -1,7 +1,7 @@
 //! Rows to records and back.
 
-use crate::store::{Bucket, Cluster, Organization, Preflight, S3Key, StoreError, Volume};
-use keystead_types::{S3Role, StoreKey};
+use crate::store::{Bucket, Cluster, Keys, Organization, Preflight, S3Key, StoreError, Volume};
+use keystead_types::{Region, Revocation, S3Role, StoreKey};
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Row, sqlite::SqliteRow};
 use std::str::FromStr;
@@ -48,12 +48,29 @@ pub(super) fn json<T: Serialize>(table: &'static str, value: &T) -> Result<Strin
     serde_json::to_string(value).map_err(|e| damaged(table, e))
 }
 
+/// Where a Region's node serves S3.
+pub(super) fn endpoint(row: &SqliteRow) -> Result<(Region, String), StoreError> {
+    Ok((parsed(row, "regions", "region")?, row.try_get("s3_endpoint")?))
+}
+
 pub(super) fn organization(row: &SqliteRow) -> Result<Organization, StoreError> {
     Ok(Organization {
         id: parsed(row, "organizations", "id")?,
         name: row.try_get("name")?,
         created_ms: row.try_get("created_ms")?,
     })
+}
+
+fn keys(row: &SqliteRow) -> Result<Option<Keys>, StoreError> {
+    const T: &str = "clusters";
+    let Some(key) = maybe(row, T, "bound_key")? else { return Ok(None) };
+    let revocation = match row.try_get::<Option<String>, _>("revocation")?.as_deref() {
+        // A cluster of one Region has no word on it.
+        None | Some("any") => Revocation::Any,
+        Some("each") => Revocation::Each,
+        Some(other) => return Err(damaged(T, format!("the revocation {other}"))),
+    };
+    Ok(Some(Keys { key, second: maybe(row, T, "second_key")?, revocation }))
 }
 
 /// Without its volumes, buckets and keys.
@@ -64,13 +81,15 @@ pub(super) fn cluster(row: &SqliteRow) -> Result<Cluster, StoreError> {
         organization: parsed(row, T, "organization")?,
         name: row.try_get("name")?,
         region: parsed(row, T, "region")?,
+        backup_region: maybe(row, T, "backup_region")?,
         template: row.try_get("template")?,
         evict_after_ms: count(row, T, "evict_after_ms")?,
         created_ms: row.try_get("created_ms")?,
         generation: count(row, T, "generation")?,
         tenant_role: maybe(row, T, "tenant_role")?,
-        binding: maybe(row, T, "bound_key")?,
+        binding: keys(row)?,
         canary: decoded(row, T, "canary")?,
+        second_canary: decoded(row, T, "second_canary")?,
         volumes: Vec::new(),
         buckets: Vec::new(),
         credentials: Vec::new(),
