@@ -312,6 +312,7 @@ mod tests {
             enabled: state == "Enabled",
             state: state.to_owned(),
             deletion_date_ms: None,
+            material: None,
             request_id: None,
         }
     }

@@ -9,12 +9,13 @@ use crate::kms::tenant::Purpose;
 use crate::kms::unwrap::make_for_two;
 use crate::kms::{Everywhere, Kms};
 use crate::status::Board;
-use crate::time::{SystemClock, jittered};
+use crate::time::{SystemClock, boot, jittered};
 use keystead_types::{
-    Assignment, Binding, Clock, ClusterAssignment, EncryptionContext, KeyArn, Part, Region,
-    RoleArn, StoreKey, VolumeAssignment, WrappedKey,
+    Assignment, Binding, Boot, Clock, ClusterAssignment, ClusterId, EncryptionContext, KeyArn,
+    Part, Region, RoleArn, StoreKey, VolumeAssignment, WrappedKey,
 };
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -24,7 +25,7 @@ const VOLUME_KEY_BYTES: i32 = 64;
 const BUCKET_KEY_BYTES: i32 = 32;
 /// A bucket's data key seals for so long; then the next one does.
 const BUCKET_KEY_LIFE_MS: i64 = 30 * 24 * 3_600_000;
-/// Whether one is due is looked at so often.
+/// Whether one is due is looked at so often, and when the watch names a key.
 const RENEWALS: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, thiserror::Error)]
@@ -37,34 +38,74 @@ enum ProvisionError {
     Other(Region),
 }
 
-/// Provisions for ever; `made` is told when a grant was made, so that the keeper proves with it.
-pub(crate) async fn run(
-    config: Arc<NodeConfig>,
-    kms: Arc<Kms>,
-    everywhere: Everywhere,
-    board: Arc<Board>,
-    grants: Grants,
-    mut assignment: watch::Receiver<Arc<Assignment>>,
-    made: Arc<Notify>,
-) {
+/// Clusters whose key the watch named: it may have rotated.
+#[derive(Default)]
+pub(crate) struct Named {
+    clusters: Mutex<BTreeSet<ClusterId>>,
+    came: Notify,
+}
+
+impl Named {
+    pub(crate) fn say(&self, cluster: &ClusterId) {
+        self.lock().insert(cluster.clone());
+        self.came.notify_one();
+    }
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<ClusterId>> {
+        self.clusters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When each cluster's key was asked for its material last: once an hour, and when it was named.
+struct Rotations {
+    named: Arc<Named>,
+    asked: BTreeMap<ClusterId, Boot>,
+}
+
+impl Rotations {
+    fn is_due(&self, cluster: &ClusterId) -> bool {
+        let long = |at: &Boot| boot().since(*at) >= RENEWALS;
+        self.named.lock().contains(cluster) || self.asked.get(cluster).is_none_or(long)
+    }
+    /// Answered: what was named before the question is settled by it.
+    fn done(&mut self, cluster: &ClusterId) {
+        self.asked.insert(cluster.clone(), boot());
+    }
+}
+
+/// What provisioning is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Arc<NodeConfig>,
+    pub(crate) kms: Arc<Kms>,
+    pub(crate) everywhere: Everywhere,
+    pub(crate) board: Arc<Board>,
+    pub(crate) grants: Grants,
+    /// Told when a grant was made, so that the keeper proves with it.
+    pub(crate) made: Arc<Notify>,
+    pub(crate) named: Arc<Named>,
+}
+
+/// Provisions for ever.
+pub(crate) async fn run(parts: Parts, mut assignment: watch::Receiver<Arc<Assignment>>) {
+    let mut rotations = Rotations { named: parts.named.clone(), asked: BTreeMap::new() };
     loop {
         let current = assignment.borrow_and_update().clone();
         let mut whole = true;
         for wanted in &current.clusters {
             let Some(binding) = &wanted.binding else { continue };
             let done = async {
-                cluster(&config, &kms, &board, &grants, wanted, binding, &made).await?;
+                cluster(&parts, wanted, binding).await?;
                 others_canary(binding)?;
                 if wanted.part == Part::Primary {
-                    buckets(&kms, &everywhere, &board, wanted, binding).await?;
+                    buckets(&parts, wanted, binding, &mut rotations).await?;
                 }
                 Ok::<_, ProvisionError>(())
             };
             match done.await {
-                Ok(()) => board.provision_fine(&wanted.cluster),
+                Ok(()) => parts.board.provision_fine(&wanted.cluster),
                 Err(error) => {
                     whole = false;
-                    board.provision_stuck(&wanted.cluster, format!("provisioning: {error}"));
+                    let why = format!("provisioning: {error}");
+                    parts.board.provision_stuck(&wanted.cluster, why);
                 }
             }
         }
@@ -73,6 +114,8 @@ pub(crate) async fn run(
             changed = assignment.changed() => changed,
             () = tokio::time::sleep(jittered(AGAIN)), if !whole => Ok(()),
             () = tokio::time::sleep(RENEWALS) => Ok(()),
+            // A key of ours changed: it may have rotated.
+            () = parts.named.came.notified() => Ok(()),
         };
         if changed.is_err() {
             return;
@@ -81,14 +124,11 @@ pub(crate) async fn run(
 }
 
 async fn cluster(
-    config: &NodeConfig,
-    kms: &Kms,
-    board: &Board,
-    grants: &Grants,
+    parts: &Parts,
     wanted: &ClusterAssignment,
     binding: &Binding,
-    made: &Notify,
 ) -> Result<(), ProvisionError> {
+    let Parts { kms, board, .. } = parts;
     if wanted.canary.is_none() && board.made_canary(&wanted.cluster).is_none() {
         let context = EncryptionContext::canary(&wanted.cluster);
         let canary = kms.make(&wanted.tenant_role, &binding.key, &context, CANARY_BYTES).await?;
@@ -105,7 +145,7 @@ async fn cluster(
             // Its grant follows when control has recorded the key.
             continue;
         }
-        grant(config, kms, board, grants, wanted, binding, volume, made).await?;
+        grant(parts, wanted, binding, volume).await?;
     }
     Ok(())
 }
@@ -122,12 +162,12 @@ fn others_canary(binding: &Binding) -> Result<(), ProvisionError> {
 
 /// Data keys of buckets and of the S3 credentials: the first, and a next one when its time has come.
 async fn buckets(
-    kms: &Kms,
-    everywhere: &Everywhere,
-    board: &Board,
+    parts: &Parts,
     wanted: &ClusterAssignment,
     binding: &Binding,
+    rotations: &mut Rotations,
 ) -> Result<(), ProvisionError> {
+    let Parts { kms, everywhere, board, .. } = parts;
     let make = async |keys: &[StoreKey], context: EncryptionContext| {
         let role = &wanted.tenant_role;
         let wrapped = match &binding.second {
@@ -141,7 +181,28 @@ async fn buckets(
     // A first key is made at once; a next one only while the lease lives, so that a cluster frozen
     // for a month does not ask the owner's KMS again and again.
     let live = board.lease_lives(&wanted.cluster);
-    let due = |keys: &[StoreKey]| keys.is_empty() || (live && is_old(keys));
+    let own = |key: &StoreKey| key.wrapped.iter().find(|w| w.key == binding.key).cloned();
+    let materials = &everywhere.own.materials;
+    let material = |keys: &[StoreKey]| keys.last().and_then(own).and_then(|w| materials.of(&w));
+    // Asked for only where an answer can be held against something.
+    let mut stores = wanted.buckets.iter().map(|b| &b.keys).chain([&wanted.credentials]);
+    let known = stores.any(|keys| material(keys).is_some());
+    let current = if live && known && rotations.is_due(&wanted.cluster) {
+        rotations.named.lock().remove(&wanted.cluster);
+        let role = &wanted.tenant_role;
+        let asked = kms.describe(role, Purpose::Provision, &binding.key).await;
+        let described = asked.inspect_err(|_| {
+            rotations.named.lock().insert(wanted.cluster.clone());
+        })?;
+        rotations.done(&wanted.cluster);
+        described.material
+    } else {
+        None
+    };
+    let rotated = |keys: &[StoreKey]| {
+        current.as_ref().is_some_and(|now| material(keys).is_some_and(|then| then != *now))
+    };
+    let due = |keys: &[StoreKey]| keys.is_empty() || (live && (is_old(keys) || rotated(keys)));
     if due(&wanted.credentials) && !board.has_credentials(&wanted.cluster, &wanted.credentials) {
         let context = EncryptionContext::credentials(&wanted.cluster);
         board.credentials(&wanted.cluster, make(&wanted.credentials, context).await?);
@@ -180,17 +241,13 @@ fn is_old(keys: &[StoreKey]) -> bool {
     keys.last().is_some_and(|newest| age(newest) > BUCKET_KEY_LIFE_MS)
 }
 
-#[allow(clippy::too_many_arguments)] // One call site; a struct would only rename them.
 async fn grant(
-    config: &NodeConfig,
-    kms: &Kms,
-    board: &Board,
-    grants: &Grants,
+    parts: &Parts,
     wanted: &ClusterAssignment,
     binding: &Binding,
     volume: &VolumeAssignment,
-    made: &Notify,
 ) -> Result<(), ProvisionError> {
+    let Parts { config, kms, board, grants, made, .. } = parts;
     let generation = volume.grant_generation;
     if let Some(kept) = grants.get(&volume.volume, generation)? {
         board.grant(&volume.volume, (generation, kept.grant_id));

@@ -9,8 +9,9 @@ use crate::host::HostError;
 use crate::keeper::second::{self, Seconds, Witness};
 use crate::keeper::{self, Subject};
 use crate::kms::{Everywhere, Kms};
+use crate::provision::{self, Named};
 use crate::status::Board;
-use crate::{preflight, provision, status};
+use crate::{preflight, status};
 use keystead_envelope::memory::MemoryError;
 use keystead_types::{Assignment, Region};
 use std::sync::Arc;
@@ -98,10 +99,12 @@ pub(crate) async fn serve_with(
     let incarnation = uuid::Uuid::now_v7().to_string();
 
     let serves_s3 = config.s3.is_some();
+    let named = Arc::new(Named::default());
     let keepers = Keepers {
         config: &config,
         everywhere: &everywhere,
         board: &board,
+        named: named.clone(),
         seconds: Arc::new(Seconds::load(&config.data).map_err(io("read second.json"))?),
     };
     let keeper = keepers.own(&joint, (&fleet, &buckets), subjects)?;
@@ -128,15 +131,16 @@ pub(crate) async fn serve_with(
     ));
     let kms = Arc::new(Kms::new(everywhere.own.clone()));
     tasks.spawn(preflight::run(config.clone(), kms.clone(), board.clone(), assignment.clone()));
-    tasks.spawn(provision::run(
-        config,
+    let parts = provision::Parts {
+        config: config.clone(),
         kms,
-        everywhere,
-        board,
-        grants.clone(),
-        assignment.clone(),
-        made.clone(),
-    ));
+        everywhere: everywhere.clone(),
+        board: board.clone(),
+        grants: grants.clone(),
+        made: made.clone(),
+        named,
+    };
+    tasks.spawn(provision::run(parts, assignment.clone()));
 
     // Without a port nobody asks for objects, and no key of theirs is opened.
     let served = serves_s3.then_some(&*buckets);
@@ -202,6 +206,7 @@ struct Keepers<'a> {
     config: &'a NodeConfig,
     everywhere: &'a Everywhere,
     board: &'a Arc<Board>,
+    named: Arc<Named>,
     seconds: Arc<Seconds>,
 }
 
@@ -215,6 +220,7 @@ impl Keepers<'_> {
     ) -> Result<oneshot::Receiver<()>, NodeError> {
         let (joint, fleet, board) = (joint.clone(), fleet.clone(), self.board.clone());
         let (shut, one) = (buckets.clone(), buckets.clone());
+        let named = self.named.clone();
         let parts = keeper::run::Parts {
             kms: Arc::new(Kms::new(self.everywhere.own.clone())),
             board: self.board.clone(),
@@ -227,6 +233,7 @@ impl Keepers<'_> {
                 fleet.tell(cluster, view);
             }),
             show: Box::new(move |cluster, lease| board.lease(cluster, lease)),
+            named: Box::new(move |cluster| named.say(cluster)),
             seconds: self.seconds.clone(),
             tell_bucket: Box::new(move |cluster, bucket, said| {
                 one.tell_bucket(cluster, bucket, said)
@@ -257,6 +264,7 @@ impl Keepers<'_> {
                 seconds.saw(cluster, &lease);
                 board.second(cluster, lease);
             }),
+            named: Box::new(|_| {}),
             seconds: self.seconds.clone(),
             tell_bucket: Box::new(|_, _, _| {}),
         };

@@ -53,6 +53,8 @@ pub(crate) type MakeLease = Box<dyn Fn(&ClusterId, &LeaseSettings) -> Box<dyn Gu
 pub(crate) type Tell = Box<dyn Fn(&ClusterId, LeaseView) + Send>;
 /// Tells the board where a lease stands.
 pub(crate) type Show = Box<dyn Fn(&ClusterId, LeaseStatus) + Send>;
+/// Tells that the watch named a cluster's key: something of it changed.
+pub(crate) type TellNamed = Box<dyn Fn(&ClusterId) + Send>;
 /// Tells a bucket what its own proof came to: why it was refused, or that it was not.
 pub(crate) type TellBucket = Box<dyn Fn(&ClusterId, &BucketId, Option<(Cause, String)>) + Send>;
 
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
     pub(crate) lease: MakeLease,
     pub(crate) tell: Tell,
     pub(crate) show: Show,
+    pub(crate) named: TellNamed,
     /// What the keys of other Regions refuse.
     pub(crate) seconds: Arc<Seconds>,
     pub(crate) tell_bucket: TellBucket,
@@ -270,6 +273,7 @@ impl Keeper {
         for entry in self.entries.values_mut() {
             if keys.contains(&entry.subject.key.to_string()) {
                 entry.lease.on(Said::Named { at: now });
+                (self.parts.named)(&entry.subject.cluster);
                 entry.schedule(now);
                 self.rounds.spawn(prove(self.parts.kms.clone(), entry.subject.clone()));
             }

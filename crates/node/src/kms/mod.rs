@@ -23,7 +23,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keystead_types::{EncryptionContext, KeyArn, RoleArn, UserArn, WrappedKey};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tenant::{Purpose, Tenants};
 use tracing::debug;
@@ -37,6 +37,25 @@ pub(crate) struct Settings {
     pub(crate) region: String,
     pub(crate) user_arn: UserArn,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) materials: Materials,
+}
+
+/// Which of a KMS key's materials each wrapped key of a bucket is under, as KMS said when it opened
+/// it. Tells when the key has rotated since; forgotten with the process, said again at each opening.
+#[derive(Clone, Default)]
+pub(crate) struct Materials(Arc<Mutex<HashMap<String, String>>>);
+
+impl Materials {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn learn(&self, wrapped: &WrappedKey, material: &str) {
+        self.lock().insert(wrapped.ciphertext.clone(), material.to_owned());
+    }
+    /// The material's id, once the key was opened.
+    pub(crate) fn of(&self, wrapped: &WrappedKey) -> Option<String> {
+        self.lock().get(&wrapped.ciphertext).cloned()
+    }
 }
 
 /// The settings for each Region's KMS and STS. A cluster of two Regions is asked about in both, each
@@ -58,6 +77,7 @@ impl Everywhere {
                 region: region.to_string(),
                 user_arn: config.user_arn.clone(),
                 credentials: credentials.clone(),
+                materials: Materials::default(),
             })
         };
         let others = config.kms.iter().filter(|(region, _)| **region != config.region);
@@ -127,6 +147,8 @@ pub(crate) struct Described {
     pub(crate) enabled: bool,
     pub(crate) state: String,
     pub(crate) deletion_date_ms: Option<i64>,
+    /// Id of the material that it encrypts under now.
+    pub(crate) material: Option<String>,
     pub(crate) request_id: Option<String>,
 }
 
@@ -368,6 +390,7 @@ impl Kms {
             enabled: state == Some(&KeyState::Enabled),
             state: state.map_or("unknown", KeyState::as_str).to_owned(),
             deletion_date_ms: meta.deletion_date().and_then(|d| d.to_millis().ok()),
+            material: meta.current_key_material_id().map(str::to_owned),
             request_id: answer.request_id().map(str::to_owned),
         })
     }

@@ -6,7 +6,7 @@
 
 use super::answer::{Failure, judge_kms, spoken};
 use super::tenant::{Purpose, Tenants};
-use super::{SdkErrorOf, Settings, decode, http, pairs, silent, wrapped};
+use super::{Materials, SdkErrorOf, Settings, decode, http, pairs, silent, wrapped};
 use aws_sdk_kms::operation::RequestId;
 use aws_sdk_kms::primitives::Blob;
 use keystead_envelope::memory::{DataKey, run_scrubbed};
@@ -24,7 +24,7 @@ pub(crate) fn unwrap_key(
 ) -> Result<DataKey, Failure> {
     on_own_thread(async {
         let client = settings.kms(http(0), settings.user());
-        ask(&client, wrapped, Some(grant_token), VOLUME_KEY_BYTES).await
+        ask(&client, wrapped, Some(grant_token), None, VOLUME_KEY_BYTES).await
     })
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn unwrap_as_tenant(
         let client = settings.kms(http(0), credentials);
         let mut opened = Vec::with_capacity(wrapped.len());
         for one in wrapped {
-            opened.push(ask(&client, one, None, BUCKET_KEY_BYTES).await);
+            opened.push(ask(&client, one, None, Some(&settings.materials), BUCKET_KEY_BYTES).await);
         }
         Ok(opened)
     })
@@ -122,6 +122,7 @@ async fn ask(
     client: &aws_sdk_kms::Client,
     wrapped: &WrappedKey,
     grant_token: Option<&str>,
+    materials: Option<&Materials>,
     bytes: usize,
 ) -> Result<DataKey, Failure> {
     let asked = client
@@ -133,6 +134,9 @@ async fn ask(
         .send()
         .await;
     let mut answer = asked.map_err(|error| judged(&error))?;
+    if let (Some(materials), Some(id)) = (materials, answer.key_material_id()) {
+        materials.learn(wrapped, id);
+    }
     tracing::info!(key = %wrapped.key, request_id = answer.request_id(), "data key unwrapped");
     let plaintext = answer.plaintext.take().map(Blob::into_inner).unwrap_or_default();
     let mut plaintext = Zeroizing::new(plaintext);

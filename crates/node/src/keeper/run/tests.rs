@@ -28,6 +28,7 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
             access_key_id: "AKIAEXAMPLE".into(),
             secret_access_key: Zeroizing::new("secret".into()),
         }),
+        materials: Default::default(),
     };
     let key: keystead_types::KeyArn =
         "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -57,6 +58,7 @@ fn keeper(data: &std::path::Path, live: &Live) -> (Keeper, ClusterId) {
         lease: Box::new(move |_, _| Box::new(live.clone())),
         tell: Box::new(|_, _| {}),
         show: Box::new(|_, _| {}),
+        named: Box::new(|_| {}),
         seconds: Arc::new(Seconds::load(data).expect("none yet")),
         tell_bucket: Box::new(|_, _, _| {}),
     };
