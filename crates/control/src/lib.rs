@@ -5,6 +5,7 @@
 
 mod api;
 mod assignment;
+mod beside;
 mod board;
 pub mod client;
 mod conditions;

@@ -153,3 +153,12 @@ pub(crate) fn report(clusters: Vec<ClusterStatus>, at_ms: i64) -> Report {
         wall_ms: at_ms,
     }
 }
+
+/// The same, of the backup Region's node.
+pub(crate) fn far_report(clusters: Vec<ClusterStatus>, at_ms: i64) -> Report {
+    let mut told = report(clusters, at_ms);
+    told.status.region = BACKUP.parse().expect("a Region");
+    told.status.node = "node-eu-west-1".to_owned();
+    told.status.s3_endpoint = Some("http://127.0.0.1:7491".to_owned());
+    told
+}

@@ -2,8 +2,8 @@
 //! may grow.
 
 use keystead_types::{
-    BucketId, BucketWord, Cause, ClusterId, KeyArn, OrganizationId, PreflightId, Region,
-    Revocation, RoleArn, S3Role, VolumeId, VolumeWord,
+    BucketId, BucketWord, Cause, ClusterId, KeyArn, LeaseWord, OrganizationId, Part, PreflightId,
+    Region, Revocation, RoleArn, S3Role, VolumeId, VolumeWord,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,7 +110,9 @@ impl fmt::Display for Phase {
 /// One condition, in the grammar of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Condition {
-    /// `RoleReady`, `KeyBound`, `VolumesAttached`, `LeaseLive`, `WorkloadReady`, `NodeReporting`.
+    /// `RoleReady`, `KeyBound`, `VolumesAttached`, `LeaseLive`, `WorkloadReady`, `NodeReporting`,
+    /// `BucketsServing`; with a backup Region `BackupReporting`, `BackupLeaseLive`,
+    /// `SecondKeyUsable` and `Replicated` too.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
@@ -251,6 +253,47 @@ impl fmt::Debug for S3KeyView {
     }
 }
 
+/// A Region of a cluster.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RegionView {
+    /// The Region.
+    #[schema(value_type = String)]
+    pub region: Region,
+    /// `primary` or `backup`.
+    #[schema(value_type = String)]
+    pub part: Part,
+    /// Its key, once bound.
+    #[schema(value_type = Option<String>)]
+    pub key_arn: Option<KeyArn>,
+    /// Its lease, while its node reports: `none`, `unproved`, `live`, `lapsed`, `frozen` or `dead`.
+    #[schema(value_type = Option<String>)]
+    pub lease: Option<LeaseWord>,
+    /// Why the lease is not live.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<Cause>,
+    /// Since when, RFC 3339, where it is known.
+    pub since: Option<String>,
+    /// Where it serves S3, while its node reports.
+    pub s3_endpoint: Option<String>,
+    /// Its node's last report, RFC 3339.
+    pub last_report: Option<String>,
+}
+
+/// How far the replication to the backup Region is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationView {
+    /// Changes that the backup Region has not confirmed.
+    pub pending: u64,
+    /// When the oldest of them was acknowledged to its writer, RFC 3339.
+    pub oldest: Option<String>,
+    /// Age of the oldest of them; 0 when none waits.
+    pub lag_ms: u64,
+    /// When the backup Region confirmed one last, RFC 3339.
+    pub confirmed: Option<String>,
+    /// Why nothing moves.
+    pub message: Option<String>,
+}
+
 /// A cluster.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ClusterView {
@@ -262,6 +305,10 @@ pub struct ClusterView {
     /// Where it runs.
     #[schema(value_type = String)]
     pub region: Region,
+    /// Where its objects are replicated to.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub backup_region: Option<Region>,
     /// `external`.
     pub encryption: String,
     /// Its workload.
@@ -276,13 +323,23 @@ pub struct ClusterView {
     /// The role that the key policy names; absent until it is made.
     #[schema(value_type = Option<String>)]
     pub tenant_role_arn: Option<RoleArn>,
-    /// The bound keys.
+    /// The bound keys, the cluster's Region first.
     #[schema(value_type = Vec<String>)]
     pub key_arns: Vec<KeyArn>,
+    /// What a refusal by one of two keys does: `any` or `each`; absent with one key.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub revocation: Option<Revocation>,
     /// Who holds the key.
     pub key_held_by: String,
     /// Where it answers; empty unless Ready.
     pub endpoints: Endpoints,
+    /// Its Regions, the primary first.
+    #[serde(default)]
+    pub regions: Vec<RegionView>,
+    /// How far replication is, while the primary's node reports it.
+    #[serde(default)]
+    pub replication: Option<ReplicationView>,
     /// The conditions.
     pub conditions: Vec<Condition>,
     /// Generation of the spec.

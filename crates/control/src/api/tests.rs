@@ -3,6 +3,7 @@
 mod abuse;
 mod s3;
 mod sweep;
+mod two;
 mod walk;
 
 use super::*;
@@ -110,8 +111,12 @@ impl World {
     }
 
     async fn assignment(&self) -> Assignment {
-        let path = format!("/v1/node/assignment?region={REGION}");
-        let (status, value) = self.call(NODE, "GET", &path, None).await;
+        self.assignment_of(NODE, REGION).await
+    }
+
+    async fn assignment_of(&self, token: &str, region: &str) -> Assignment {
+        let path = format!("/v1/node/assignment?region={region}");
+        let (status, value) = self.call(token, "GET", &path, None).await;
         assert_eq!(status, 200);
         serde_json::from_value(value).expect("an assignment")
     }

@@ -5,8 +5,10 @@ use super::problem::ApiError;
 use crate::conditions::{Evidence, Judgement, judge};
 use crate::store::{Bucket, Cluster, Keys, Organization, Select, Volume};
 use crate::time::rfc3339;
-use crate::wire::{BucketView, ClusterView, Endpoints, Phase, VolumeView};
-use keystead_types::{ClusterId, ClusterStatus};
+use crate::wire::{
+    BucketView, ClusterView, Endpoints, Phase, RegionView, ReplicationView, VolumeView,
+};
+use keystead_types::{ClusterId, ClusterStatus, KeyArn, Part, Region};
 
 impl App {
     /// One of the organization's clusters, by id or name.
@@ -28,11 +30,13 @@ impl App {
     /// Judges a cluster by what is known now.
     pub(super) fn judged<T>(&self, cluster: &Cluster, read: impl FnOnce(&Judgement<'_>) -> T) -> T {
         let report = self.board.report(&cluster.region);
+        let backup = cluster.backup_region.as_ref().and_then(|r| self.board.report(r));
         let fault = self.board.role_fault(&cluster.id);
         read(&judge(Evidence {
             cluster,
             role_fault: fault.as_deref(),
             report: report.as_deref(),
+            backup_report: backup.as_deref(),
             now: self.clock.boot(),
         }))
     }
@@ -49,6 +53,7 @@ impl App {
             id: c.id.clone(),
             name: c.name.clone(),
             region: c.region.clone(),
+            backup_region: c.backup_region.clone(),
             encryption: "external".to_owned(),
             template: c.template.clone(),
             phase: judged.phase,
@@ -56,6 +61,11 @@ impl App {
             message: judged.message.clone(),
             tenant_role_arn: c.tenant_role.clone(),
             key_arns: c.binding.iter().flat_map(Keys::all).cloned().collect(),
+            revocation: c
+                .binding
+                .as_ref()
+                .filter(|keys| keys.second.is_some())
+                .map(|keys| keys.revocation),
             key_held_by: "owner".to_owned(),
             endpoints: Endpoints {
                 postgres: judged
@@ -64,6 +74,8 @@ impl App {
                     .and_then(|s| s.workload.endpoint.clone()),
                 s3: judged.seen.and_then(|_| self.s3_endpoint(c)),
             },
+            regions: self.regions(c, judged),
+            replication: judged.seen.and_then(|s| self.replication(s)),
             conditions: judged.conditions.clone(),
             generation: c.generation,
             observed_generation: judged.seen.map(|s| s.observed_generation),
@@ -72,6 +84,47 @@ impl App {
             evict_at: judged.seen.and_then(|s| s.evict_at_ms).and_then(rfc3339),
             created: rfc3339(c.created_ms).unwrap_or_default(),
             last_report,
+        })
+    }
+}
+
+impl App {
+    fn regions(&self, c: &Cluster, judged: &Judgement<'_>) -> Vec<RegionView> {
+        let keys = c.binding.as_ref();
+        let beside = c.backup_region.as_ref().map(|region| {
+            let seen = judged.beside.and_then(|b| b.seen);
+            (region, Part::Backup, keys.and_then(|keys| keys.second.as_ref()), seen)
+        });
+        let own = (&c.region, Part::Primary, keys.map(|keys| &keys.key), judged.seen);
+        let view = |(region, part, key, seen): (&Region, _, Option<&KeyArn>, _)| {
+            let report = self.board.report(region);
+            let lease = Option::map(seen, |s: &ClusterStatus| &s.lease);
+            RegionView {
+                region: region.clone(),
+                part,
+                key_arn: key.cloned(),
+                lease: lease.map(|l| l.state),
+                cause: lease.and_then(|l| l.cause),
+                since: lease.map(|l| l.since_ms).filter(|ms| *ms > 0).and_then(rfc3339),
+                s3_endpoint: seen
+                    .and(report.as_ref())
+                    .and_then(|report| report.status.s3_endpoint.clone()),
+                last_report: report.and_then(|report| rfc3339(report.wall_ms)),
+            }
+        };
+        std::iter::once(own).chain(beside).map(view).collect()
+    }
+
+    fn replication(&self, seen: &ClusterStatus) -> Option<ReplicationView> {
+        let found = seen.replication.as_ref()?;
+        let now = self.clock.wall_ms();
+        let age = |ms: i64| u64::try_from(now.saturating_sub(ms)).unwrap_or(0);
+        Some(ReplicationView {
+            pending: found.pending,
+            oldest: found.oldest_ms.and_then(rfc3339),
+            lag_ms: found.oldest_ms.map_or(0, age),
+            confirmed: found.confirmed_ms.and_then(rfc3339),
+            message: found.message.clone(),
         })
     }
 }

@@ -1,14 +1,14 @@
 //! `keystead cluster`.
 
 use super::progress::Progress;
-use super::{client, json, or_dash, preflight, table};
+use super::{client, json, or_dash, preflight, table, word};
 use crate::cli::{ClusterArgs, ClusterCommand};
 use crate::failure::Failure;
 use crate::out::say;
 use anyhow::Result;
 use keystead_control::client::{Client, ClientError};
-use keystead_control::wire::{Associate, ClusterView, CreateCluster, Phase};
-use keystead_types::Region;
+use keystead_control::wire::{Associate, ClusterView, CreateCluster, Phase, RegionView};
+use keystead_types::{Region, Revocation};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -138,7 +138,10 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
     }
     let keys: Vec<String> = view.key_arns.iter().map(ToString::to_string).collect();
     say!("name         {} ({})", view.name, view.id);
-    say!("region       {}", view.region);
+    match &view.backup_region {
+        None => say!("region       {}", view.region),
+        Some(backup) => say!("region       {}, backup: {backup}", view.region),
+    }
     say!("phase        {}", view.phase);
     if let Some(cause) = view.cause {
         say!("cause        {cause}");
@@ -150,8 +153,26 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
         or_dash((!keys.is_empty()).then(|| keys.join(", "))),
         view.key_held_by
     );
+    if let Some(revocation) = view.revocation {
+        let freezes = match revocation {
+            Revocation::Any => "a refusal by either key freezes both Regions",
+            Revocation::Each => "a refusal by a key freezes its own Region",
+        };
+        say!("revocation   {revocation}: {freezes}");
+    }
     say!("postgres     {}", or_dash(view.endpoints.postgres.as_ref()));
     say!("s3           {}", or_dash(view.endpoints.s3.as_ref()));
+    if view.backup_region.is_some() {
+        view.regions.iter().for_each(region);
+    }
+    if let Some(replication) = &view.replication {
+        say!(
+            "replication  {} pending, {} ms behind{}",
+            replication.pending,
+            replication.lag_ms,
+            replication.message.as_ref().map(|m| format!(": {m}")).unwrap_or_default()
+        );
+    }
     if let Some(at) = &view.evict_at {
         say!("evicted at   {at}");
     }
@@ -160,6 +181,18 @@ fn show(view: &ClusterView, as_json: bool) -> Result<()> {
         say!("  {}", format!("{line} {}", condition.message).trim_end());
     }
     Ok(())
+}
+
+/// A Region of two on one line.
+fn region(view: &RegionView) {
+    let lease = or_dash(view.lease.as_ref().map(word));
+    let cause = view.cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
+    say!(
+        "  {:<16} {:<8} lease {lease}{cause}, s3 {}",
+        view.region,
+        word(&view.part),
+        or_dash(view.s3_endpoint.as_ref())
+    );
 }
 
 #[cfg(test)]
