@@ -3,7 +3,7 @@
 use crate::store::{Cluster, Preflight};
 use crate::templates::Templates;
 use keystead_types::{
-    Assignment, Binding, BucketAssignment, ClusterAssignment, LeaseSettings, Part,
+    Assignment, Binding, BucketAssignment, ClusterAssignment, DocumentAsks, LeaseSettings, Part,
     PreflightRequest, Region, S3KeyAssignment, VolumeAssignment,
 };
 
@@ -29,6 +29,7 @@ pub(crate) fn assignment(
         region: region.clone(),
         clusters: clusters.iter().filter_map(|c| cluster(c, templates)).collect(),
         preflights: preflights.collect(),
+        documents: DocumentAsks::default(),
     }
 }
 

@@ -73,6 +73,7 @@ pub(super) async fn create(
             format!("a description has at most {DESCRIPTION} bytes and no control character");
         return Err(ApiError::unprocessable("bad-description", detail));
     }
+    check_role(wanted.role)?;
     let made = make(&app, &c, wanted.role, wanted.description).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -93,6 +94,7 @@ pub(super) async fn rotate(
 ) -> Result<(StatusCode, Json<S3KeyView>), ApiError> {
     let c = app.find(&owner, &named).await?;
     let old = find(&c, &id)?.clone();
+    check_role(old.role)?;
     let overlap = parse_span(wanted.overlap.as_deref().unwrap_or(OVERLAP))
         .map_err(|reason| ApiError::unprocessable("bad-overlap", reason))?;
     let made = make(&app, &c, old.role, old.description).await?;
@@ -125,6 +127,17 @@ pub(super) async fn revoke(
 fn find<'a>(cluster: &'a Cluster, id: &str) -> Result<&'a S3Key, ApiError> {
     let found = cluster.s3_keys.iter().find(|k| k.access_key_id == id);
     found.ok_or_else(|| ApiError::not_found("S3 access key", id))
+}
+
+/// Nobody is given a key of the platform's own use.
+fn check_role(role: S3Role) -> Result<(), ApiError> {
+    match role {
+        S3Role::Reader | S3Role::Writer => Ok(()),
+        S3Role::Replicator | S3Role::Links => {
+            let detail = format!("a key of the role {role} is the nodes' own; nobody is given one");
+            Err(ApiError::unprocessable("bad-role", detail))
+        }
+    }
 }
 
 fn view(app: &App, c: &Cluster, k: &S3Key) -> S3KeyView {
@@ -233,7 +246,7 @@ impl Drop for Pending<'_> {
 }
 
 /// `KSIA` and 16 letters and digits, as long as AWS's.
-fn access_key_id() -> String {
+pub(super) fn access_key_id() -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let random = Uuid::new_v4();
     // Each byte gives five bits; two of the sixteen have fixed ones, which leaves 74 or more.

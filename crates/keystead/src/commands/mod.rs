@@ -3,6 +3,8 @@
 pub(crate) mod audit;
 pub(crate) mod bucket;
 pub(crate) mod cluster;
+pub(crate) mod doc;
+mod doc_wire;
 mod lookup;
 pub(crate) mod organization;
 pub(crate) mod policy;

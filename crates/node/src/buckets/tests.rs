@@ -101,6 +101,7 @@ impl World {
             region: "eu-central-1".parse().expect("a Region"),
             clusters: vec![self.wanted.clone()],
             preflights: vec![],
+            documents: keystead_types::DocumentAsks::default(),
         };
         self.buckets.assign(&assignment).expect("a thread");
     }
