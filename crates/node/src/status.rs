@@ -231,6 +231,10 @@ impl Board {
     }
 
     #[cfg(test)]
+    pub(crate) fn document_said(&self, ask: &str) -> Option<DocumentAnswer> {
+        self.lock().documents.get(ask).cloned()
+    }
+    #[cfg(test)]
     pub(crate) fn bucket_words(&self, cluster: &ClusterId) -> Vec<BucketStatus> {
         self.lock().buckets.get(cluster).cloned().unwrap_or_default()
     }

@@ -184,11 +184,11 @@ impl Incoming {
         };
         while let Some(piece) = self.answer.chunk().await.map_err(|e| broken(&e))? {
             hasher.update(&piece);
-            out.write_all(&piece).context("write the document")?;
+            out.write_all(&piece).map_err(unwritten)?;
             done += piece.len() as u64;
             progress.bytes(done, self.size);
         }
-        out.flush().context("write the document")?;
+        out.flush().map_err(unwritten)?;
         let wrong = wanted.is_some_and(|wanted| wanted != hasher.finish());
         if wrong || done != self.size {
             return Err(Failure::new("the document came otherwise than it is stored")
@@ -202,6 +202,12 @@ impl Incoming {
         }
         Ok(done)
     }
+}
+
+fn unwritten(error: io::Error) -> Failure {
+    Failure::new("the document cannot be written; nothing of it is kept")
+        .why(error.to_string())
+        .fix("if the disk is full, free some of it or say another place with --output FILE")
 }
 
 fn silent(error: reqwest::Error) -> anyhow::Error {

@@ -40,6 +40,11 @@ impl Documents {
         let (asks, busy) = (Vec::new(), BTreeSet::new());
         Self { region: None, asks, busy, sweep_at: now, sweeping: false }
     }
+
+    #[cfg(test)]
+    pub(super) fn look_now(&mut self) {
+        self.sweep_at = boot();
+    }
 }
 
 /// What a link is signed with, and where it leads.

@@ -1,5 +1,7 @@
 //! A cluster's buckets with a KMS in memory, from the assignment to the refusal.
 
+mod documents;
+
 use super::*;
 use crate::kms::answer::Failure;
 use bytes::Bytes;
