@@ -3,8 +3,8 @@
 use crate::store::{Cluster, Keys, Preflight};
 use crate::templates::Templates;
 use keystead_types::{
-    Assignment, Binding, BucketAssignment, ClusterAssignment, LeaseSettings, Part, Peer,
-    PreflightRequest, Region, S3KeyAssignment, SecondKey, VolumeAssignment,
+    Assignment, Binding, BucketAssignment, ClusterAssignment, DocumentAsks, LeaseSettings, Part,
+    Peer, PreflightRequest, Region, S3KeyAssignment, SecondKey, VolumeAssignment,
 };
 use std::collections::BTreeMap;
 
@@ -37,6 +37,7 @@ pub(crate) fn assignment(
             .filter_map(|c| cluster(c, region, templates, endpoints))
             .collect(),
         preflights: preflights.collect(),
+        documents: DocumentAsks::default(),
     }
 }
 

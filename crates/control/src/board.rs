@@ -2,6 +2,7 @@
 //! made yet, and the bells that wake long polls. A report is worthless after three seconds, and it
 //! may hold the database's password: neither belongs on disk.
 
+use crate::desk::Desk;
 use keystead_types::{Boot, ClusterId, ClusterStatus, NodeStatus, OrganizationId, Region};
 use std::{
     collections::BTreeMap,
@@ -49,6 +50,8 @@ pub(crate) struct Board {
     /// Who waits for the secret of an S3 access key.
     secrets: Mutex<BTreeMap<String, oneshot::Sender<String>>>,
     watches: Mutex<BTreeMap<OrganizationId, usize>>,
+    /// What users of documents wait for.
+    pub(crate) desk: Desk,
     records: watch::Sender<u64>,
     seen: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
@@ -63,6 +66,7 @@ impl Default for Board {
             role_faults: Mutex::default(),
             secrets: Mutex::default(),
             watches: Mutex::default(),
+            desk: Desk::default(),
             records: watch::Sender::new(0),
             seen: watch::Sender::new(0),
             stopping: watch::Sender::new(false),

@@ -2,7 +2,7 @@
 //! nothing, and an error keeps the problem document.
 
 use crate::wire::*;
-use keystead_types::{Assignment, ClusterId, NodeStatus, PreflightId, VolumeId};
+use keystead_types::{Assignment, ClusterId, DocumentId, NodeStatus, PreflightId, VolumeId};
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, time::Duration};
@@ -219,6 +219,51 @@ impl Client {
     ) -> Result<(), ClientError> {
         let (cluster, key) = (segment(id_or_name), segment(access_key_id));
         let path = format!("/v1/clusters/{cluster}/s3-keys/{key}");
+        self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
+    }
+    /// A new document's id and a link to put it.
+    pub async fn create_document(
+        &self,
+        id_or_name: &str,
+        wanted: &CreateDocument,
+    ) -> Result<DocumentView, ClientError> {
+        let path = format!("/v1/clusters/{}/documents", segment(id_or_name));
+        self.call(Method::POST, &path, Some(wanted)).await
+    }
+    /// A page of documents, behind one.
+    pub async fn documents(
+        &self,
+        id_or_name: &str,
+        after: Option<&DocumentId>,
+    ) -> Result<DocumentPage, ClientError> {
+        let after = after.map(|id| format!("?after={id}")).unwrap_or_default();
+        self.get(&format!("/v1/clusters/{}/documents{after}", segment(id_or_name))).await
+    }
+    /// One document, with links to get it.
+    pub async fn document(
+        &self,
+        id_or_name: &str,
+        document: &DocumentId,
+    ) -> Result<DocumentView, ClientError> {
+        self.get(&format!("/v1/clusters/{}/documents/{document}", segment(id_or_name))).await
+    }
+    /// A link to get a document, to be passed on.
+    pub async fn link_document(
+        &self,
+        id_or_name: &str,
+        document: &DocumentId,
+        wanted: &CreateLink,
+    ) -> Result<LinkView, ClientError> {
+        let path = format!("/v1/clusters/{}/documents/{document}/links", segment(id_or_name));
+        self.call(Method::POST, &path, Some(wanted)).await
+    }
+    /// Removes a document.
+    pub async fn remove_document(
+        &self,
+        id_or_name: &str,
+        document: &DocumentId,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/clusters/{}/documents/{document}", segment(id_or_name));
         self.send(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
     /// What is wrong and how it is repaired.

@@ -10,6 +10,7 @@ mod board;
 pub mod client;
 mod conditions;
 mod config;
+mod desk;
 mod plan;
 mod policy;
 mod preflight;

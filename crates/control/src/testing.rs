@@ -148,6 +148,7 @@ pub(crate) fn report(clusters: Vec<ClusterStatus>, at_ms: i64) -> Report {
             s3_endpoint: Some("http://127.0.0.1:7490".to_owned()),
             clusters,
             preflights: Vec::new(),
+            documents: Vec::new(),
         },
         at: Boot::since_boot(std::time::Duration::from_millis(at_ms.unsigned_abs())),
         wall_ms: at_ms,

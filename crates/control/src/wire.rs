@@ -1,6 +1,10 @@
 //! The shapes of the API, shared by server and client. Requests refuse unknown fields; answers
 //! may grow.
 
+mod documents;
+
+pub use documents::*;
+
 use keystead_types::{
     BucketId, BucketWord, Cause, ClusterId, KeyArn, LeaseWord, OrganizationId, Part, PreflightId,
     Region, Revocation, RoleArn, S3Role, VolumeId, VolumeWord,
@@ -203,7 +207,7 @@ pub struct BucketView {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateS3Key {
-    /// `reader` or `writer`.
+    /// `reader`, `writer`, or a use of the nodes own: `replicator`, `links`.
     #[schema(value_type = String)]
     pub role: S3Role,
     /// For the human: who uses it.
@@ -228,7 +232,7 @@ pub struct S3KeyView {
     /// Its cluster.
     #[schema(value_type = String)]
     pub cluster: ClusterId,
-    /// `reader` or `writer`.
+    /// `reader`, `writer`, or a use of the nodes own: `replicator`, `links`.
     #[schema(value_type = String)]
     pub role: S3Role,
     /// For the human.

@@ -1,11 +1,13 @@
 //! The command line.
 
 mod dev;
+mod doc;
 mod key;
 mod s3;
 
 use clap::{Args, Parser, Subcommand};
 pub(crate) use dev::{DevArgs, DevCommand, DevFolder, DevRun, DoctorArgs};
+pub(crate) use doc::{DocArgs, DocCommand};
 pub(crate) use key::{BoundKeys, KeyArgs, KeyCommand, KeyOf, RevocationArg};
 pub(crate) use s3::{BucketArgs, BucketCommand, S3KeyArgs, S3KeyCommand};
 use std::path::PathBuf;
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Bucket(BucketArgs),
     /// S3 access keys
     S3Key(S3KeyArgs),
+    /// Documents
+    Doc(DocArgs),
     /// The trail of key use
     Audit(AuditArgs),
     /// Organizations (platform token)

@@ -47,6 +47,7 @@ fn run(command: cli::Command) -> anyhow::Result<ExitCode> {
         Command::Policy(args) => commands::block_on(commands::policy::run(args)),
         Command::Volume(args) => commands::block_on(commands::volume::run(args)),
         Command::Bucket(args) => commands::block_on(commands::bucket::run(args)),
+        Command::Doc(args) => commands::block_on(commands::doc::run(args)),
         Command::S3Key(args) => commands::block_on(commands::s3_key::run(args)),
         Command::Organization(args) => commands::block_on(commands::organization::run(args)),
         Command::Audit(args) => commands::audit::run(args),

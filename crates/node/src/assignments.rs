@@ -6,7 +6,7 @@
 use crate::config::NodeConfig;
 use crate::disk;
 use crate::time::jittered;
-use keystead_types::Assignment;
+use keystead_types::{Assignment, DocumentAsks};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +38,21 @@ pub(crate) struct Control {
 
 impl Control {
     /// One long poll; `None` when nothing changed.
-    async fn ask(&self, config: &NodeConfig, after: u64) -> Result<Option<Assignment>, String> {
+    async fn ask(
+        &self,
+        config: &NodeConfig,
+        (after, serial): (u64, u64),
+    ) -> Result<Option<Assignment>, String> {
         let url = format!("{}/v1/node/assignment", self.url);
         let after = after.to_string();
         let wait = WAIT_MS.to_string();
-        let query = [("region", config.region.as_str()), ("after", &after), ("wait_ms", &wait)];
+        let serial = serial.to_string();
+        let query = [
+            ("region", config.region.as_str()),
+            ("after", &after),
+            ("documents", &serial),
+            ("wait_ms", &wait),
+        ];
         let answer = self
             .client
             .get(url)
@@ -60,6 +70,14 @@ impl Control {
     }
 }
 
+/// The part that is kept on disk: what somebody waits for may hold a file's name, and ends with the
+/// wait.
+fn lasting(whole: &Assignment) -> Assignment {
+    let mut kept = whole.clone();
+    kept.documents = DocumentAsks::default();
+    kept
+}
+
 /// Polls for ever; hands on what is on disk already, never the other way round.
 pub(crate) async fn run(
     config: Arc<NodeConfig>,
@@ -68,7 +86,10 @@ pub(crate) async fn run(
 ) {
     let mut quiet = false;
     loop {
-        let after = current.borrow().generation;
+        let (after, lasting) = {
+            let now = current.borrow();
+            ((now.generation, now.documents.serial), lasting(&now))
+        };
         match control.ask(&config, after).await {
             Ok(None) => quiet = false,
             Ok(Some(next)) if next.region != config.region => {
@@ -77,16 +98,20 @@ pub(crate) async fn run(
             }
             Ok(Some(next)) => {
                 quiet = false;
-                let (path, kept) = (file(&config), next.clone());
-                let written =
-                    tokio::task::spawn_blocking(move || disk::replace(&path, &kept)).await;
+                let (path, kept) = (file(&config), self::lasting(&next));
+                let new = kept != lasting;
+                let write = move || if new { disk::replace(&path, &kept) } else { Ok(()) };
+                let written = tokio::task::spawn_blocking(write).await;
                 if let Ok(Err(error)) = written {
                     // Acting on what a restart would forget is worse than acting late.
                     warn!(%error, "the assignment cannot be kept on disk; it is not acted on");
                     tokio::time::sleep(jittered(RETRY)).await;
                     continue;
                 }
-                info!(generation = next.generation, clusters = next.clusters.len(), "assignment");
+                if new {
+                    let (generation, clusters) = (next.generation, next.clusters.len());
+                    info!(generation, clusters, "assignment");
+                }
                 current.send_replace(Arc::new(next));
             }
             Err(error) => {

@@ -89,6 +89,7 @@ pub(crate) async fn serve_with(
         region: config.region.clone(),
         clusters: vec![],
         preflights: vec![],
+        documents: Default::default(),
     };
     let last = assignments::last(&config).map_err(io("read the last assignment"))?;
     let (send, assignment) = watch::channel(Arc::new(last.unwrap_or(empty)));

@@ -5,9 +5,9 @@ use crate::assignments::Control;
 use crate::config::NodeConfig;
 use keystead_types::{
     Assignment, BucketId, BucketStatus, BucketWish, ClusterAssignment, ClusterId, ClusterStatus,
-    LeaseStatus, LeaseWord, Made, MadeBucketKey, MadeS3Key, MadeVolume, NodeStatus, PreflightId,
-    PreflightReport, StoreKey, VolumeId, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
-    WrappedKey,
+    DocumentAnswer, LeaseStatus, LeaseWord, Made, MadeBucketKey, MadeS3Key, MadeVolume, NodeStatus,
+    PreflightId, PreflightReport, StoreKey, VolumeId, VolumeStatus, VolumeWord, WorkloadStatus,
+    WorkloadWord, WrappedKey,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// So many answers go with one status, which must not grow; the others go with the next.
+const ANSWERS: usize = 8;
 
 /// What a cluster's thread observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,7 @@ struct Inner {
     wishes: BTreeMap<ClusterId, Vec<BucketWish>>,
     buckets: BTreeMap<ClusterId, Vec<BucketStatus>>,
     s3_endpoint: Option<String>,
+    documents: BTreeMap<String, DocumentAnswer>,
 }
 
 /// The board.
@@ -164,6 +167,22 @@ impl Board {
         self.lock().s3_keys.contains_key(access_key_id)
     }
 
+    /// An answer to who waits for something of documents.
+    pub(crate) fn document(&self, answer: DocumentAnswer) {
+        self.lock().documents.insert(answer.ask.clone(), answer);
+        self.changed.notify_one();
+    }
+
+    /// True when it is answered.
+    pub(crate) fn has_document(&self, ask: &str) -> bool {
+        self.lock().documents.contains_key(ask)
+    }
+
+    /// Where S3 is served, once it is.
+    pub(crate) fn where_s3_is(&self) -> Option<String> {
+        self.lock().s3_endpoint.clone()
+    }
+
     /// Where S3 is served.
     pub(crate) fn s3_endpoint(&self, url: String) {
         self.lock().s3_endpoint = Some(url);
@@ -217,6 +236,10 @@ impl Board {
     }
 
     #[cfg(test)]
+    pub(crate) fn document_said(&self, ask: &str) -> Option<DocumentAnswer> {
+        self.lock().documents.get(ask).cloned()
+    }
+    #[cfg(test)]
     pub(crate) fn bucket_words(&self, cluster: &ClusterId) -> Vec<BucketStatus> {
         self.lock().buckets.get(cluster).cloned().unwrap_or_default()
     }
@@ -239,6 +262,8 @@ impl Board {
             keys.any(|k| k.access_key_id == *id && k.sealed.is_none())
         };
         inner.s3_keys.retain(|id, _| waits(id));
+        let asks = &assignment.documents.asks;
+        inner.documents.retain(|id, _| asks.iter().any(|a| a.ask == *id));
     }
 
     /// The whole status.
@@ -257,6 +282,7 @@ impl Board {
             s3_endpoint: inner.s3_endpoint.clone(),
             clusters: assignment.clusters.iter().map(|c| inner.cluster(c)).collect(),
             preflights: inner.preflights.values().cloned().collect(),
+            documents: inner.documents.values().take(ANSWERS).cloned().collect(),
         }
     }
 }

@@ -2,8 +2,8 @@
 //! by long poll, keeps the last one on disk, and acts on nothing else.
 
 use crate::{
-    BucketAssignment, ClusterId, EncryptionContext, KeyArn, OrganizationId, PreflightId, Region,
-    RoleArn, S3KeyAssignment, StoreKey, Template, VolumeId,
+    BucketAssignment, ClusterId, DocumentAsks, EncryptionContext, KeyArn, OrganizationId,
+    PreflightId, Region, RoleArn, S3KeyAssignment, StoreKey, Template, VolumeId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -19,6 +19,9 @@ pub struct Assignment {
     pub clusters: Vec<ClusterAssignment>,
     /// Keys to be tried before they are associated.
     pub preflights: Vec<PreflightRequest>,
+    /// What users of documents wait for; never kept on disk.
+    #[serde(default)]
+    pub documents: DocumentAsks,
 }
 
 /// One cluster's desired state.

@@ -100,6 +100,11 @@ id!(
     BucketId, "bkt-", "bucket id"
 );
 
+id!(
+    /// One document of a cluster; `documents.rs` says what stands in it.
+    DocumentId, "doc-", "document id"
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ pub mod assignment;
 pub mod cause;
 pub mod clock;
 pub mod context;
+pub mod documents;
 pub mod id;
 pub mod objects;
 pub mod status;
@@ -22,7 +23,10 @@ pub use assignment::{
 pub use cause::Cause;
 pub use clock::{Boot, Clock};
 pub use context::EncryptionContext;
-pub use id::{BucketId, ClusterId, OrganizationId, PreflightId, VolumeId};
+pub use documents::{
+    DocumentAnswer, DocumentAsk, DocumentAsks, DocumentEntry, DocumentSaid, DocumentWish, Link,
+};
+pub use id::{BucketId, ClusterId, DocumentId, OrganizationId, PreflightId, VolumeId};
 pub use objects::{
     BucketAssignment, BucketStatus, BucketWish, BucketWord, MadeBucketKey, MadeS3Key,
     S3KeyAssignment, S3Role, StoreKey,

@@ -56,6 +56,8 @@ pub enum S3Role {
     /// Replication into a cluster's backup Region, and nothing else. Nodes use it among themselves;
     /// nobody is given one.
     Replicator,
+    /// Signs the links of documents, in the node and nowhere else: it opens presigned URLs alone.
+    Links,
 }
 
 impl S3Role {
@@ -65,6 +67,7 @@ impl S3Role {
             Self::Reader => "reader",
             Self::Writer => "writer",
             Self::Replicator => "replicator",
+            Self::Links => "links",
         }
     }
 }

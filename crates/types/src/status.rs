@@ -2,8 +2,8 @@
 //! change; control never trusts it for longer than three seconds.
 
 use crate::{
-    BucketStatus, BucketWish, Cause, ClusterId, KeyArn, MadeBucketKey, MadeS3Key, PreflightId,
-    Region, StoreKey, VolumeId, WrappedKey,
+    BucketStatus, BucketWish, Cause, ClusterId, DocumentAnswer, KeyArn, MadeBucketKey, MadeS3Key,
+    PreflightId, Region, StoreKey, VolumeId, WrappedKey,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,9 @@ pub struct NodeStatus {
     pub clusters: Vec<ClusterStatus>,
     /// Finished preflights, until the assignment no longer names them.
     pub preflights: Vec<PreflightReport>,
+    /// What was found for users of documents, until the assignment no longer names it.
+    #[serde(default)]
+    pub documents: Vec<DocumentAnswer>,
 }
 
 /// One cluster as the node sees it.

@@ -3,6 +3,7 @@
 
 mod binding;
 mod clusters;
+mod documents;
 mod extract;
 mod node;
 mod organizations;
@@ -99,6 +100,9 @@ pub(crate) fn router(app: App) -> Router {
         .routes(routes!(s3::list, s3::create))
         .routes(routes!(s3::rotate))
         .routes(routes!(s3::revoke))
+        .routes(routes!(documents::list, documents::create))
+        .routes(routes!(documents::show, documents::remove))
+        .routes(routes!(documents::link))
         .routes(routes!(node::assignment))
         .routes(routes!(node::status))
         .split_for_parts();

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub(super) struct Poll {
     region: String,
     after: Option<u64>,
+    documents: Option<u64>,
     wait_ms: Option<u64>,
 }
 
@@ -40,6 +41,8 @@ fn check_region(node: &NodeEntry, region: &str) -> Result<(), ApiError> {
 /// The Region's desired state, when it is newer than `after`; 204 after `wait_ms` when it is not.
 #[utoipa::path(get, path = "/v1/node/assignment", security(("token" = [])),
     params(("region" = String, Query), ("after" = Option<u64>, Query),
+        ("documents" = Option<u64>, Query,
+            description = "the serial of what the node has of documents"),
         ("wait_ms" = Option<u64>, Query, description = "at most 60000")),
     responses((status = 200, body = Object), (status = 204), (status = 403, body = Problem),
         (status = 409, body = Problem)))]
@@ -63,7 +66,9 @@ pub(super) async fn assignment(
                 return Err(ApiError::conflict("store-older-than-node", detail)
                     .fix("restore the newest copy of control's store"));
             }
-            Some(after) if after == generation => {}
+            Some(after)
+                if after == generation
+                    && poll.documents.is_none_or(|d| d == app.board.desk.serial(&node.region)) => {}
             _ => return Ok(Json(current(&app, generation, &node.region).await?).into_response()),
         }
         if Instant::now() >= deadline {
@@ -86,7 +91,10 @@ async fn current(
     let clusters = app.store.clusters(Select::Region(region)).await?;
     let pending = app.store.pending_preflights(region).await?;
     let endpoints = app.store.endpoints().await?;
-    Ok(compose(generation, region, &clusters, &pending, &app.templates, &endpoints))
+    let templates = &app.templates;
+    let mut whole = compose(generation, region, &clusters, &pending, templates, &endpoints);
+    whole.documents = app.board.desk.asks(region);
+    Ok(whole)
 }
 
 /// What the node observed. Its reports and what it made are durable when this answers.
@@ -130,6 +138,9 @@ pub(super) async fn status(
     // Records first: who sees the new status sees what it speaks of. Secrets went to who asked.
     let mut status = status;
     status.clusters.iter_mut().for_each(|c| c.made.s3_keys.clear());
+    for answer in std::mem::take(&mut status.documents) {
+        tally.changed |= app.board.desk.answer(&node.region, answer);
+    }
     app.board.put_report(Report { status, at, wall_ms });
     if tally.changed {
         app.board.records_changed();

@@ -73,12 +73,7 @@ pub(super) async fn create(
             format!("a description has at most {DESCRIPTION} bytes and no control character");
         return Err(ApiError::unprocessable("bad-description", detail));
     }
-    if wanted.role == S3Role::Replicator {
-        let detail =
-            "the role replicator is for the cluster's own nodes; nobody is given such a key";
-        return Err(ApiError::unprocessable("role-not-given", detail)
-            .fix("ask for the role reader or writer"));
-    }
+    check_role(wanted.role)?;
     let made = make(&app, &c, wanted.role, wanted.description).await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -99,6 +94,7 @@ pub(super) async fn rotate(
 ) -> Result<(StatusCode, Json<S3KeyView>), ApiError> {
     let c = app.find(&owner, &named).await?;
     let old = find(&c, &id)?.clone();
+    check_role(old.role)?;
     let overlap = parse_span(wanted.overlap.as_deref().unwrap_or(OVERLAP))
         .map_err(|reason| ApiError::unprocessable("bad-overlap", reason))?;
     let made = make(&app, &c, old.role, old.description).await?;
@@ -136,6 +132,17 @@ fn of_users(cluster: &Cluster) -> impl Iterator<Item = &S3Key> {
 fn find<'a>(cluster: &'a Cluster, id: &str) -> Result<&'a S3Key, ApiError> {
     let found = of_users(cluster).find(|k| k.access_key_id == id);
     found.ok_or_else(|| ApiError::not_found("S3 access key", id))
+}
+
+/// Nobody is given a key of the platform's own use.
+fn check_role(role: S3Role) -> Result<(), ApiError> {
+    match role {
+        S3Role::Reader | S3Role::Writer => Ok(()),
+        S3Role::Replicator | S3Role::Links => {
+            let detail = format!("a key of the role {role} is the nodes' own; nobody is given one");
+            Err(ApiError::unprocessable("bad-role", detail))
+        }
+    }
 }
 
 fn view(app: &App, c: &Cluster, k: &S3Key) -> S3KeyView {
@@ -256,7 +263,7 @@ pub(super) fn replicator(now_ms: i64) -> S3Key {
 }
 
 /// `KSIA` and 16 letters and digits, as long as AWS's.
-fn access_key_id() -> String {
+pub(super) fn access_key_id() -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let random = Uuid::new_v4();
     // Each byte gives five bits; two of the sixteen have fixed ones, which leaves 74 or more.

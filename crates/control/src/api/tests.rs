@@ -1,6 +1,7 @@
 //! The API over the store's twin, without a network.
 
 mod abuse;
+mod documents;
 mod s3;
 mod sweep;
 mod two;

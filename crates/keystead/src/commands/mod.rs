@@ -4,6 +4,8 @@ pub(crate) mod audit;
 mod aws;
 pub(crate) mod bucket;
 pub(crate) mod cluster;
+pub(crate) mod doc;
+mod doc_wire;
 pub(crate) mod key;
 mod lookup;
 pub(crate) mod organization;

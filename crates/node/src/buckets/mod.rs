@@ -6,6 +6,7 @@
 
 mod chores;
 mod credentials;
+mod documents;
 mod rounds;
 mod shelf;
 #[cfg(test)]
@@ -56,6 +57,7 @@ impl Buckets {
     pub(crate) fn assign(&self, assignment: &Assignment) -> std::io::Result<()> {
         let mut owners = HashMap::new();
         for wanted in assignment.clusters.iter().filter(|c| c.binding.is_some()) {
+            let asks = assignment.documents.asks.iter().filter(|a| a.cluster == wanted.cluster);
             let known = self.lock().get(&wanted.cluster).cloned();
             let shelf = match known {
                 Some(shelf) => {
@@ -68,6 +70,7 @@ impl Buckets {
                     shelf
                 }
             };
+            shelf.ask(&assignment.region, asks);
             let ids = wanted.s3_keys.iter().map(|k| k.access_key_id.clone());
             owners.extend(ids.map(|id| (id, shelf.clone())));
         }

@@ -6,7 +6,7 @@ use super::credentials::{self, SecretFault};
 use super::shelf::{AccessKey, Shelf, State};
 use super::unwrap::{Asked, CREDENTIALS, asked, open};
 use crate::time::boot;
-use keystead_types::{Boot, BucketId, Cause, ClusterAssignment, LeaseWord, MadeS3Key};
+use keystead_types::{Boot, BucketId, Cause, ClusterAssignment, LeaseWord, MadeS3Key, S3Role};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -64,6 +64,7 @@ impl Shelf {
                 shop.space.open();
             }
         }
+        soon |= self.tend_documents(now);
         self.report();
         (false, soon)
     }
@@ -240,7 +241,10 @@ impl Shelf {
                         let kept =
                             AccessKey { sealed: sealed.clone(), secret: Some(secret.clone()) };
                         self.lock().access_keys.insert(id.clone(), kept);
-                        let (access_key_id, secret) = (id.clone(), secret.to_string());
+                        // That of links stays here: nobody asked for it.
+                        let told = key.role != S3Role::Links;
+                        let secret = if told { secret.to_string() } else { String::new() };
+                        let access_key_id = id.clone();
                         self.parts.board.s3_key(MadeS3Key { access_key_id, sealed, secret });
                     }
                     Err(why) => {

@@ -7,6 +7,7 @@
 //! ```
 
 use super::Parts;
+use super::documents::Documents;
 use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
@@ -66,6 +67,7 @@ pub(super) struct State {
     pub(super) wishes: BTreeSet<String>,
     /// Buckets that are to go. Once said it is not taken back: control may have heard it.
     pub(super) removals: BTreeSet<BucketId>,
+    pub(super) documents: Documents,
     pub(super) fresh: bool,
     pub(super) stop: bool,
 }
@@ -111,6 +113,7 @@ impl Shelf {
             access_keys: BTreeMap::new(),
             wishes: BTreeSet::new(),
             removals: BTreeSet::new(),
+            documents: Documents::new(now),
             fresh: true,
             stop: false,
         };

@@ -1,5 +1,7 @@
 //! A cluster's buckets with a KMS in memory, from the assignment to the refusal.
 
+mod documents;
+
 use super::*;
 use crate::kms::answer::Failure;
 use bytes::Bytes;
@@ -101,6 +103,7 @@ impl World {
             region: "eu-central-1".parse().expect("a Region"),
             clusters: vec![self.wanted.clone()],
             preflights: vec![],
+            documents: keystead_types::DocumentAsks::default(),
         };
         self.buckets.assign(&assignment).expect("a thread");
     }

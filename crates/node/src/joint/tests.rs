@@ -230,6 +230,7 @@ impl Node {
             region: "eu-central-1".parse().expect("a Region"),
             clusters: vec![wanted.clone()],
             preflights: vec![],
+            documents: keystead_types::DocumentAsks::default(),
         };
         let cluster = wanted.cluster.clone();
         let lease = Mutex::new(joint.lease(&cluster, &wanted.lease));

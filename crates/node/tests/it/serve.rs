@@ -90,6 +90,7 @@ fn assignment(rig: &Rig) -> Assignment {
         region: "eu-central-1".parse().expect("a Region"),
         clusters: vec![cluster],
         preflights: vec![],
+        documents: keystead_types::DocumentAsks::default(),
     }
 }
 

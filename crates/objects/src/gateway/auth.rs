@@ -87,7 +87,36 @@ pub(super) fn admit(
     let served: Vec<String> = host.map(str::to_owned).into_iter().collect();
     let endpoint = S3Endpoint { hosts: &served, bucket_domains: &[], regions };
     let check = verify_s3(&claim, &request, &key, now_ms, &endpoint)?;
+    if found.role == S3Role::Links {
+        as_link(&claim, &headers).map_err(Denied::Error)?;
+    }
     Ok(Admitted { access_key_id: presented.access_key_id.clone(), found, claim, check })
+}
+
+/// The key of links opens presigned URLs alone, and whoever holds one adds nothing to it that would
+/// be kept with the object.
+fn as_link(claim: &S3Claim, headers: &[(String, String)]) -> Result<(), S3Error> {
+    const KEPT: [&str; 7] = [
+        "content-type",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "cache-control",
+        "expires",
+        "if-match",
+    ];
+    let signed = &claim.presented.signed_headers;
+    let added = |(name, _): &&(String, String)| {
+        KEPT.contains(&name.as_str()) && !signed.iter().any(|s| s == name)
+    };
+    let denied = |text: String| Err(error("AccessDenied", StatusCode::FORBIDDEN, text));
+    if claim.form == S3Form::Header {
+        return denied("this access key is for links alone".to_owned());
+    }
+    match headers.iter().find(added) {
+        Some((name, _)) => denied(format!("the link does not allow the header {name}")),
+        None => Ok(()),
+    }
 }
 
 /// The headers as text. What is not text is refused, for two values must not look the same.
@@ -239,5 +268,6 @@ pub(super) fn may(role: S3Role, operation: &str) -> bool {
         S3Role::Writer => true,
         S3Role::Reader => READS.contains(&operation),
         S3Role::Replicator => false,
+        S3Role::Links => matches!(operation, "GetObject" | "HeadObject" | "PutObject"),
     }
 }

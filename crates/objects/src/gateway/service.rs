@@ -4,6 +4,7 @@ use super::Caller;
 use super::auth::may;
 use super::host::Hosts;
 use super::ops::Operations;
+use keystead_types::S3Role;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -48,6 +49,10 @@ impl S3Access for Admission {
         let operation = context.s3_op().name().to_owned();
         match context.extensions_mut().get::<Caller>() {
             Some(caller) if may(caller.role, &operation) => Ok(()),
+            Some(caller) if caller.role == S3Role::Links => Err(S3Error::with_message(
+                S3ErrorCode::AccessDenied,
+                format!("a link is for putting and getting a document, not for {operation}"),
+            )),
             Some(_) => Err(S3Error::with_message(
                 S3ErrorCode::AccessDenied,
                 format!("this access key only reads; {operation} writes"),

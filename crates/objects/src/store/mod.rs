@@ -20,7 +20,7 @@ use crate::model::BucketInfo;
 use crate::name::check_key;
 use crate::record::{self, ObjectRecord, Owner};
 use crate::vault::Vault;
-use keystead_types::Clock;
+use keystead_types::{Clock, DocumentId, documents};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -134,6 +134,10 @@ impl Store {
         key: &str,
     ) -> Result<(ObjectRow, ObjectRecord, Pin), StoreError> {
         self.admit(bucket, key)?;
+        // It may lie there for a while yet.
+        if is_over(bucket, key, self.clock.wall_ms()) {
+            return Err(StoreError::NoSuchKey);
+        }
         let turn = self.disk.pins.turn();
         let row = self.index.shared.object(bucket, key);
         let row = row.map_err(|error| self.alarmed(bucket, key, error))?;
@@ -182,6 +186,11 @@ impl Store {
             _ => error.into(),
         })
     }
+}
+
+/// A document whose time is over is none.
+fn is_over(bucket: &str, key: &str, now_ms: i64) -> bool {
+    bucket == documents::BUCKET && DocumentId::of_key(key).is_some_and(|id| id.is_over(now_ms))
 }
 
 impl Drop for Store {

@@ -6,7 +6,7 @@ use crate::store::{BucketStore, S3Key};
 use std::collections::BTreeSet;
 
 /// Method, path of the document, and which scope it answers.
-const ROUTES: [(&str, &str, &str); 22] = [
+const ROUTES: [(&str, &str, &str); 27] = [
     ("GET", "/v1/whoami", "any"),
     ("GET", "/v1/organizations", "platform"),
     ("POST", "/v1/organizations", "platform"),
@@ -26,6 +26,11 @@ const ROUTES: [(&str, &str, &str); 22] = [
     ("POST", "/v1/clusters/{cluster}/s3-keys", "organization"),
     ("POST", "/v1/clusters/{cluster}/s3-keys/{access_key_id}/rotate", "organization"),
     ("DELETE", "/v1/clusters/{cluster}/s3-keys/{access_key_id}", "organization"),
+    ("GET", "/v1/clusters/{cluster}/documents", "organization"),
+    ("POST", "/v1/clusters/{cluster}/documents", "organization"),
+    ("GET", "/v1/clusters/{cluster}/documents/{document}", "organization"),
+    ("DELETE", "/v1/clusters/{cluster}/documents/{document}", "organization"),
+    ("POST", "/v1/clusters/{cluster}/documents/{document}/links", "organization"),
     ("POST", "/v1/volumes/{volume}/regrant", "organization"),
     ("GET", "/v1/node/assignment", "node"),
     ("PUT", "/v1/node/status", "node"),
@@ -41,7 +46,8 @@ fn body(w: &World, method: &str, path: &str) -> Option<Value> {
             Some(json!({ "key_arns": [key(1)] }))
         }
         ("POST", p) if p.ends_with("s3-keys") => Some(json!({ "role": "reader" })),
-        ("POST", p) if p.ends_with("rotate") => Some(json!({})),
+        ("POST", p) if p.ends_with("documents") => Some(json!({ "file_name": "a.pdf" })),
+        ("POST", p) if p.ends_with("rotate") || p.ends_with("links") => Some(json!({})),
         ("PUT", _) => serde_json::to_value(w.status(Vec::new(), Vec::new())).ok(),
         _ => None,
     }
@@ -70,6 +76,7 @@ async fn each_route_answers_its_own_scope_and_tenant_alone() {
             .replace("{cluster}", id.as_str())
             .replace("{preflight}", preflight.as_str())
             .replace("{access_key_id}", "KSIAONE")
+            .replace("{document}", "doc-01900000-0000-7000-8000-000000000000")
             .replace("{volume}", &volume);
         match template {
             "/v1/node/assignment" => path.push_str("?region=eu-central-1"),

@@ -131,6 +131,7 @@ pub(super) fn s3_key(row: &SqliteRow) -> Result<S3Key, StoreError> {
         "reader" => S3Role::Reader,
         "writer" => S3Role::Writer,
         "replicator" => S3Role::Replicator,
+        "links" => S3Role::Links,
         other => return Err(damaged("s3_keys", format!("the role {other}"))),
     };
     Ok(S3Key {

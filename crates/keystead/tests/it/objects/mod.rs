@@ -5,6 +5,7 @@
 
 mod calls;
 mod client;
+mod documents;
 mod exit;
 mod kills;
 mod revoked;
