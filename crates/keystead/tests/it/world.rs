@@ -175,6 +175,11 @@ impl World {
         self.env.get(name).unwrap_or_else(|| panic!("{name} is not in the env file"))
     }
 
+    /// All of them.
+    pub(crate) fn all_env(&self) -> &HashMap<String, String> {
+        &self.env
+    }
+
     /// The data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")

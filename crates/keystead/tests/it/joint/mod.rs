@@ -10,7 +10,7 @@ mod neighbours;
 pub(crate) mod outages;
 pub(crate) mod owner;
 mod pgbench;
-mod proxy;
+pub(crate) mod proxy;
 mod revoke;
 mod sentinel;
 pub(crate) mod stage;

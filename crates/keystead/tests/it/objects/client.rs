@@ -1,7 +1,6 @@
 //! A user of S3 who knows when each byte came: a connection a request, nothing is tried again. The
 //! stock clients have tests of their own.
 
-use crate::joint::stage::REGION;
 use keystead_aws::sigv4::{Payload, Signer};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,6 +15,7 @@ pub(crate) struct S3 {
     pub(crate) to: SocketAddr,
     pub(crate) access_key_id: String,
     pub(crate) secret: String,
+    pub(crate) region: &'static str,
 }
 
 /// An answer, whole.
@@ -59,7 +59,7 @@ impl S3 {
             access_key_id: &self.access_key_id,
             secret: &self.secret,
             session_token: None,
-            region: REGION,
+            region: self.region,
             service: "s3",
         };
         let signed = signer.sign_s3(method, path, query, &headers, Payload::Unsigned, now as i64);

@@ -4,36 +4,37 @@
 //! KEYSTEAD_SOAK=objects and runs the full counts. Figures are printed as `FIGURE …` lines.
 
 mod calls;
-mod client;
+pub(crate) mod client;
 mod documents;
 mod exit;
 mod kills;
 mod revoked;
 mod walk;
 
-use crate::joint::stage::{Cluster, Stage, address};
+use crate::joint::stage::{Cluster, REGION, Stage, address};
 use client::S3;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The sampled count in `test`, the full one in `soak`.
-fn count(sample: usize, full: usize) -> usize {
+pub(crate) fn count(sample: usize, full: usize) -> usize {
     crate::count("objects", sample, full)
 }
 
 /// A new access key of a cluster.
-fn access_key(stage: &Stage, cluster: &Cluster, role: &str) -> S3 {
+pub(crate) fn access_key(stage: &Stage, cluster: &Cluster, role: &str) -> S3 {
     let made = stage.world.cli_json(&["s3-key", "create", &cluster.name, "--role", role, "--json"]);
     let text = |name: &str| made[name].as_str().unwrap_or_else(|| panic!("{name}")).to_owned();
     S3 {
         to: address(stage.world.env("KEYSTEAD_S3_ENDPOINT")),
         access_key_id: text("access_key_id"),
         secret: text("secret_access_key"),
+        region: REGION,
     }
 }
 
 /// A bucket's record as control shows it, once it serves.
-fn serving(stage: &Stage, cluster: &Cluster, name: &str) -> Value {
+pub(crate) fn serving(stage: &Stage, cluster: &Cluster, name: &str) -> Value {
     let begun = Instant::now();
     loop {
         let all = stage.world.cli_json(&["bucket", "list", &cluster.name, "--json"]);
@@ -47,7 +48,7 @@ fn serving(stage: &Stage, cluster: &Cluster, name: &str) -> Value {
 }
 
 /// Bytes that tell where they stand.
-fn text(n: usize) -> Vec<u8> {
+pub(crate) fn text(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
