@@ -4,6 +4,7 @@ use super::Caller;
 use super::auth::may;
 use super::host::Hosts;
 use super::ops::Operations;
+use super::replica::read_only;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -47,7 +48,9 @@ impl S3Access for Admission {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let operation = context.s3_op().name().to_owned();
         match context.extensions_mut().get::<Caller>() {
-            Some(caller) if may(caller.role, &operation) => Ok(()),
+            Some(caller) if may(caller.role, &operation) => {
+                read_only(caller, &operation).map_or(Ok(()), Err)
+            }
             Some(_) => Err(S3Error::with_message(
                 S3ErrorCode::AccessDenied,
                 format!("this access key only reads; {operation} writes"),
