@@ -6,8 +6,8 @@ use crate::config::NodeConfig;
 use keystead_types::{
     Assignment, BucketId, BucketStatus, BucketWish, ClusterAssignment, ClusterId, ClusterStatus,
     LeaseStatus, LeaseWord, Made, MadeBucketKey, MadeS3Key, MadeVolume, NodeStatus, PreflightId,
-    PreflightReport, StoreKey, VolumeId, VolumeStatus, VolumeWord, WorkloadStatus, WorkloadWord,
-    WrappedKey,
+    PreflightReport, ReplicationStatus, StoreKey, VolumeId, VolumeStatus, VolumeWord,
+    WorkloadStatus, WorkloadWord, WrappedKey,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +57,7 @@ struct Inner {
     s3_keys: BTreeMap<String, MadeS3Key>,
     wishes: BTreeMap<ClusterId, Vec<BucketWish>>,
     buckets: BTreeMap<ClusterId, Vec<BucketStatus>>,
+    replication: BTreeMap<ClusterId, ReplicationStatus>,
     s3_endpoint: Option<String>,
 }
 
@@ -142,6 +143,10 @@ impl Board {
         /// What a cluster's buckets are at.
         buckets, buckets, ClusterId, Vec<BucketStatus>
     );
+    setter!(
+        /// How far a cluster's replication is.
+        replication, replication, ClusterId, ReplicationStatus
+    );
 
     /// An S3 access key whose secret was made.
     pub(crate) fn s3_key(&self, made: MadeS3Key) {
@@ -216,6 +221,10 @@ impl Board {
         self.lock().buckets.get(cluster).cloned().unwrap_or_default()
     }
     #[cfg(test)]
+    pub(crate) fn replicated(&self, cluster: &ClusterId) -> Option<ReplicationStatus> {
+        self.lock().replication.get(cluster).cloned()
+    }
+    #[cfg(test)]
     pub(crate) fn wished(&self, cluster: &ClusterId) -> Vec<BucketWish> {
         self.lock().wishes.get(cluster).cloned().unwrap_or_default()
     }
@@ -284,7 +293,7 @@ impl Inner {
             cluster: wanted.cluster.clone(),
             observed_generation: wanted.generation,
             second: None,
-            replication: None,
+            replication: self.replication.get(&wanted.cluster).cloned(),
             made: Made {
                 canary: self
                     .canaries

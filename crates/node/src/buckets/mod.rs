@@ -6,6 +6,7 @@
 
 mod chores;
 mod credentials;
+mod replication;
 mod rounds;
 mod shelf;
 #[cfg(test)]

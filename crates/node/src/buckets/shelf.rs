@@ -7,6 +7,7 @@
 //! ```
 
 use super::Parts;
+use super::replication::{Running, Teller};
 use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
@@ -66,6 +67,9 @@ pub(super) struct State {
     pub(super) wishes: BTreeSet<String>,
     /// Buckets that are to go. Once said it is not taken back: control may have heard it.
     pub(super) removals: BTreeSet<BucketId>,
+    /// A primary's, while the lease lives.
+    pub(super) sender: Option<Running>,
+    pub(super) teller: Option<Teller>,
     pub(super) fresh: bool,
     pub(super) stop: bool,
 }
@@ -111,6 +115,8 @@ impl Shelf {
             access_keys: BTreeMap::new(),
             wishes: BTreeSet::new(),
             removals: BTreeSet::new(),
+            sender: None,
+            teller: None,
             fresh: true,
             stop: false,
         };
