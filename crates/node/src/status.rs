@@ -6,8 +6,8 @@ use crate::config::NodeConfig;
 use keystead_types::{
     Assignment, BucketId, BucketStatus, BucketWish, ClusterAssignment, ClusterId, ClusterStatus,
     DocumentAnswer, LeaseStatus, LeaseWord, Made, MadeBucketKey, MadeS3Key, MadeVolume, NodeStatus,
-    PreflightId, PreflightReport, StoreKey, VolumeId, VolumeStatus, VolumeWord, WorkloadStatus,
-    WorkloadWord, WrappedKey,
+    PreflightId, PreflightReport, ReplicationStatus, StoreKey, VolumeId, VolumeStatus, VolumeWord,
+    WorkloadStatus, WorkloadWord, WrappedKey,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,6 +60,7 @@ struct Inner {
     s3_keys: BTreeMap<String, MadeS3Key>,
     wishes: BTreeMap<ClusterId, Vec<BucketWish>>,
     buckets: BTreeMap<ClusterId, Vec<BucketStatus>>,
+    replication: BTreeMap<ClusterId, ReplicationStatus>,
     s3_endpoint: Option<String>,
     documents: BTreeMap<String, DocumentAnswer>,
 }
@@ -149,6 +150,10 @@ impl Board {
     setter!(
         /// What a cluster's buckets are at.
         buckets, buckets, ClusterId, Vec<BucketStatus>
+    );
+    setter!(
+        /// How far a cluster's replication is.
+        replication, replication, ClusterId, ReplicationStatus
     );
 
     /// An S3 access key whose secret was made.
@@ -244,6 +249,10 @@ impl Board {
         self.lock().buckets.get(cluster).cloned().unwrap_or_default()
     }
     #[cfg(test)]
+    pub(crate) fn replicated(&self, cluster: &ClusterId) -> Option<ReplicationStatus> {
+        self.lock().replication.get(cluster).cloned()
+    }
+    #[cfg(test)]
     pub(crate) fn wished(&self, cluster: &ClusterId) -> Vec<BucketWish> {
         self.lock().wishes.get(cluster).cloned().unwrap_or_default()
     }
@@ -315,7 +324,7 @@ impl Inner {
             cluster: wanted.cluster.clone(),
             observed_generation: wanted.generation,
             second: self.seconds.get(&wanted.cluster).cloned(),
-            replication: None,
+            replication: self.replication.get(&wanted.cluster).cloned(),
             made: Made {
                 canary: self
                     .canaries

@@ -108,6 +108,12 @@ pub enum StoreError {
     /// The index is being opened again after a failed write, or could not be.
     #[error("the index of the objects is not open")]
     Unavailable,
+    /// A write into the backup Region's store.
+    #[error("this is the backup Region's store: it takes replicas, and nothing else is written")]
+    ReadOnly,
+    /// A replica that is none of this cluster's, or not what it says. An alarm went out.
+    #[error("not a replica of this cluster: {0}")]
+    Foreign(&'static str),
     /// The folder was written by another version.
     #[error("the folder's VERSION is {0}, which this build does not read")]
     Layout(String),

@@ -21,6 +21,8 @@ pub mod limits;
 mod model;
 mod name;
 mod record;
+pub mod replicate;
+mod role;
 mod store;
 mod vault;
 mod version;
@@ -31,9 +33,11 @@ pub use model::{
     BucketInfo, BucketSettings, Entry, ListQuery, Listing, ObjectChecksum, ObjectInfo, PartInfo,
     PartList, Range, SystemMetadata, Tags, UploadEntry, UploadList, UploadQuery,
 };
+pub use role::{ReplicationWord, StoreRole};
 pub use store::copy::{CopyOptions, CopySource};
 pub use store::get::{Body, GetOptions, Got};
 pub use store::multipart::{CompleteOptions, CompletePart, PartHandle, PartOptions, UploadOptions};
+pub use store::outgoing::Replication;
 pub use store::put::{Done, PutHandle, PutOptions};
 pub use store::scrub::{ScrubTotals, Scrubbed, Verdict};
 pub use store::{Stats, Store};

@@ -22,3 +22,7 @@ pub const MAX_OBJECT_BYTES: u64 = 5 << 40;
 pub const MAX_LIST_KEYS: usize = 1000;
 /// Frames that a stream holds at a time, in each direction: 1 MiB.
 pub const BATCH_FRAMES: usize = 16;
+/// Bytes of a replica's manifest: ten thousand parts' lengths and a key.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Bytes of a sealed record: ten thousand parts and all that may be said of an object.
+pub const MAX_RECORD_BYTES: usize = 16 << 20;

@@ -3,6 +3,7 @@
 use crate::checksum::{Algorithm, Checksum, Kind};
 use crate::error::StoreError;
 use crate::limits::{MAX_TAG_KEY_CHARS, MAX_TAG_VALUE_CHARS, MAX_TAGS, MAX_USER_METADATA_BYTES};
+use crate::role::ReplicationWord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -126,6 +127,8 @@ pub struct ObjectInfo {
     pub tags: Tags,
     /// Parts when it came by multipart upload, else empty.
     pub parts: Vec<PartInfo>,
+    /// How far its replication is, where there is one.
+    pub replication: Option<ReplicationWord>,
 }
 
 /// Which bytes of an object.

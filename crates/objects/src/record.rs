@@ -193,6 +193,7 @@ impl ObjectRecord {
             user: self.metadata.user.clone(),
             tags: self.metadata.tags.clone(),
             parts: parts.iter().map(Part::info).collect(),
+            replication: None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What may wait for the disk: the store is opened, and brought to the buckets of the assignment.
 
+use super::replication::role;
+use super::rounds::AGAIN;
 use super::shelf::{Shelf, Shop};
 use super::wishes::Wishes;
 use crate::time::{SystemClock, boot};
 use keystead_objects::gateway::Space;
-use keystead_objects::{BucketSettings, Store, StoreError};
-use keystead_types::{BucketAssignment, BucketId, Cause, ClusterAssignment};
+use keystead_objects::{BucketSettings, Store, StoreError, StoreRole};
+use keystead_types::{BucketAssignment, BucketId, Cause, ClusterAssignment, Part};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ pub(super) fn due(
 impl Shelf {
     pub(super) fn do_chores(self: &Arc<Self>, wanted: &ClusterAssignment) {
         let removals = self.lock().removals.clone();
-        let done = self.open_store().and_then(|shop| {
+        let done = self.open_store(wanted).and_then(|shop| {
             let due = due(wanted, &removals);
             self.register(&shop, wanted, &due).map(|taken| (shop, due, taken))
         });
@@ -40,12 +42,20 @@ impl Shelf {
                     !s.removals.contains(id) && !taken.contains(name)
                 };
                 s.registered = due.iter().filter(stays).cloned().collect();
-                s.brought = Some(due);
-                for name in taken {
-                    let detail = "the node holds objects of another bucket of this name".to_owned();
-                    s.denied.insert(name, (Cause::WrappedKeyMismatch, detail));
-                }
                 s.chores_again = boot();
+                if wanted.part == Part::Primary {
+                    s.brought = Some(due);
+                    for name in taken {
+                        let detail =
+                            "the node holds objects of another bucket of this name".to_owned();
+                        s.denied.insert(name, (Cause::WrappedKeyMismatch, detail));
+                    }
+                } else if taken.is_empty() {
+                    s.brought = Some(due);
+                } else {
+                    // The primary's word that the bucket was emptied is on its way.
+                    (s.brought, s.chores_again) = (None, boot().plus(AGAIN));
+                }
             }
             Err(why) => {
                 if s.failed.as_ref() != Some(&why) {
@@ -57,15 +67,23 @@ impl Shelf {
         self.came.notify_one();
     }
 
-    fn open_store(self: &Arc<Self>) -> Result<Shop, String> {
+    fn open_store(self: &Arc<Self>, wanted: &ClusterAssignment) -> Result<Shop, String> {
         if let Some(shop) = self.lock().shop.clone() {
             return Ok(shop);
         }
         let folder = self.parts.data.join("objects").join(self.cluster.as_str());
-        let store = Store::open(&folder, self.vault.clone(), Arc::new(SystemClock))
+        let role = role(wanted);
+        let store = Store::open_as(role, &folder, self.vault.clone(), Arc::new(SystemClock))
             .map_err(|error| format!("the objects' folder: {}", crate::kms::deepest(&error)))?;
         let port = Arc::new(Wishes::of(self));
-        let space = Space::new(store.clone(), port, self.cluster.as_str());
+        let owner = self.cluster.as_str();
+        let space = match role {
+            StoreRole::Backup => {
+                let primary = wanted.peer.as_ref().map(|peer| peer.region.to_string());
+                Space::backup(store.clone(), port, owner, &primary.unwrap_or_default())
+            }
+            StoreRole::Alone | StoreRole::Primary => Space::new(store.clone(), port, owner),
+        };
         // Nothing is served before the lease lives.
         space.cut(Cause::KmsUnreachable);
         Ok(Shop { store, space })
@@ -92,6 +110,9 @@ impl Shelf {
                 Ok(()) => {
                     tracing::info!(cluster = %self.cluster, bucket = stray.name, "bucket removed");
                 }
+                Err(StoreError::BucketNotEmpty(_)) if wanted.part == Part::Backup => {
+                    taken.push(stray.name.clone());
+                }
                 Err(StoreError::BucketNotEmpty(_)) => {
                     self.alarm(&stray.name);
                     taken.push(stray.name.clone());
@@ -103,7 +124,7 @@ impl Shelf {
             |d: &&(BucketId, String)| !there.iter().any(|t| is(t, d)) && !taken.contains(&d.1);
         for new in due.iter().filter(missing) {
             let found = wanted.buckets.iter().find(|b| b.bucket == new.0);
-            let settings = found.map(settings).unwrap_or_default();
+            let settings = found.map(|b| settings(wanted, b)).unwrap_or_default();
             match runtime.block_on(shop.store.add_bucket(&new.1, settings)) {
                 Ok(_) => tracing::info!(cluster = %self.cluster, bucket = new.1, "bucket made"),
                 Err(error) => return Err(format!("bucket {}: {error}", new.1)),
@@ -119,8 +140,10 @@ impl Shelf {
     }
 }
 
-fn settings(bucket: &BucketAssignment) -> BucketSettings {
-    let wrapped = bucket.keys.last().and_then(|k| k.wrapped.first());
+fn settings(wanted: &ClusterAssignment, bucket: &BucketAssignment) -> BucketSettings {
+    // Users are told the key of the Region that they ask.
+    let own = wanted.binding.as_ref().map(|binding| &binding.key);
+    let wrapped = bucket.keys.last().and_then(|k| k.wrapped.iter().find(|w| Some(&w.key) == own));
     BucketSettings {
         key_arn: wrapped.map(|w| w.key.to_string()).unwrap_or_default(),
         notes: [(ID.to_owned(), bucket.bucket.to_string())].into(),

@@ -7,6 +7,7 @@
 mod chores;
 mod credentials;
 mod documents;
+mod replication;
 mod rounds;
 mod shelf;
 #[cfg(test)]

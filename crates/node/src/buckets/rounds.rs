@@ -6,7 +6,9 @@ use super::credentials::{self, SecretFault};
 use super::shelf::{AccessKey, Shelf, State};
 use super::unwrap::{Asked, CREDENTIALS, asked, open};
 use crate::time::boot;
-use keystead_types::{Boot, BucketId, Cause, ClusterAssignment, LeaseWord, MadeS3Key, S3Role};
+use keystead_types::{
+    Boot, BucketId, Cause, ClusterAssignment, LeaseWord, MadeS3Key, Part, S3Role,
+};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -54,7 +56,7 @@ impl Shelf {
             self.open_secrets(&wanted);
         }
         {
-            let s = self.lock();
+            let mut s = self.lock();
             soon |= s.keys && s.view.word != LeaseWord::Live;
             // Decided and done under the lock: a refusal that comes now is met in the next look.
             if let Some(shop) = &s.shop
@@ -63,6 +65,7 @@ impl Shelf {
             {
                 shop.space.open();
             }
+            self.replicate(&mut s);
         }
         soon |= self.tend_documents(now);
         self.report();
@@ -76,6 +79,13 @@ impl Shelf {
             let fenced = s.view.word != LeaseWord::Live;
             let refused = s.refused.take();
             let cause = refused.unwrap_or_else(|| s.cause());
+            if refused.is_some() || fenced || s.stop {
+                // What it has sent is sealed; the gate keeps it from sending more.
+                s.sender = None;
+            }
+            if s.stop {
+                s.teller = None;
+            }
             (refused.is_some(), fenced, cause, s.stop, s.shop.clone(), s.keys, s.lived_until)
         };
         if !(refused || fenced || stop) {
@@ -235,6 +245,8 @@ impl Shelf {
                     self.lock().access_keys.insert(id.clone(), AccessKey { sealed, secret });
                 }
                 None if self.parts.board.has_s3_key(id) => {}
+                // Secrets are made where the cluster is written, under both Regions' keys.
+                None if wanted.part == Part::Backup => {}
                 None => match credentials::make(&self.vault, id) {
                     Ok((secret, sealed)) => {
                         // Whoever asked for it may use it before control's next word comes.

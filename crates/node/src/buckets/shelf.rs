@@ -8,6 +8,7 @@
 
 use super::Parts;
 use super::documents::Documents;
+use super::replication::{Running, Teller};
 use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
@@ -68,6 +69,9 @@ pub(super) struct State {
     /// Buckets that are to go. Once said it is not taken back: control may have heard it.
     pub(super) removals: BTreeSet<BucketId>,
     pub(super) documents: Documents,
+    /// A primary's, while the lease lives.
+    pub(super) sender: Option<Running>,
+    pub(super) teller: Option<Teller>,
     pub(super) fresh: bool,
     pub(super) stop: bool,
 }
@@ -114,6 +118,8 @@ impl Shelf {
             wishes: BTreeSet::new(),
             removals: BTreeSet::new(),
             documents: Documents::new(now),
+            sender: None,
+            teller: None,
             fresh: true,
             stop: false,
         };

@@ -16,6 +16,8 @@ use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+mod regions;
+
 /// Opens every wrapped key to a key of its own; refuses and holds up when told to.
 #[derive(Default)]
 struct Fake {

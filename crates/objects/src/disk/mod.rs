@@ -4,6 +4,7 @@
 //! VERSION  index.redb  ballast
 //! buckets/<bucket>/<key>/<version>/{part00001, record}    each a message (docs/formats/object.md)
 //! pending/<random>                                        a link to what is not committed yet
+//! incoming/<random>/                                      a replica that has not come whole yet
 //! ```
 //! Everything is written under a version that nothing refers to, is fsynced with its folders, and
 //! only then committed in the index. `pending` names what is under way, so that a start after a
@@ -13,12 +14,14 @@ mod ballast;
 mod pending;
 mod pins;
 mod reaper;
+mod stage;
 mod strays;
 
 pub(crate) use ballast::Ballast;
 pub(crate) use pending::{Pending, leftovers};
 pub(crate) use pins::{Pin, Pins};
 pub(crate) use reaper::Reaper;
+pub(crate) use stage::Stage;
 
 use crate::error::StoreError;
 use crate::name::{key_folder, key_of};
@@ -48,6 +51,7 @@ impl Disk {
             fs::create_dir_all(folder)?;
         }
         check_layout(root)?;
+        stage::empty(root)?;
         sync_folder(root)?;
         let reaper = Reaper::start(root.to_owned())?;
         let (ballast, swept) = (Ballast::new(root), AtomicU64::new(0));

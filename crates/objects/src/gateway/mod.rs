@@ -23,6 +23,7 @@ mod listen;
 mod ops;
 mod query;
 mod refusal;
+mod replica;
 mod screen;
 mod service;
 mod space;
@@ -165,10 +166,15 @@ impl Gateway {
         };
         let space = &admitted.found.space;
         let about = self.hosts.about(&head);
+        let (replicates, refused) = match replica::is_for(&head, &admitted) {
+            Ok(replicates) => (replicates, Ok(())),
+            Err(error) => (false, Err(error)),
+        };
         let screened = space
             .seat(seat)
             .and_then(|()| space.gate())
             .map_err(refusal::of_cause)
+            .and_then(|()| refused)
             // What the signature brought goes first: what a presigned URL carries is screened, too.
             .and_then(|()| auth::strip(&mut head, &admitted, outcome.clone()))
             .and_then(|()| query::check(&head, about))
@@ -187,8 +193,13 @@ impl Gateway {
             method = %head.method,
             path = head.uri.path(),
         );
-        let auth::Admitted { claim, check, .. } = admitted;
+        let auth::Admitted { claim, check, found, .. } = admitted;
         let checked = Checked::new(body, check, claim.length, digests, outcome.clone());
+        if replicates {
+            let answer = replica::take(&found.space, checked).await;
+            drain(outcome.rest(), false, CALLERS_REST).await;
+            return answer;
+        }
         let request = Request::from_parts(head, Body::http_body_unsync(checked));
         let answer = match self.s3.call(request).await {
             Ok(answer) => answer,

@@ -4,6 +4,7 @@ use super::Caller;
 use super::auth::may;
 use super::host::Hosts;
 use super::ops::Operations;
+use super::replica::read_only;
 use keystead_types::S3Role;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
@@ -48,7 +49,9 @@ impl S3Access for Admission {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
         let operation = context.s3_op().name().to_owned();
         match context.extensions_mut().get::<Caller>() {
-            Some(caller) if may(caller.role, &operation) => Ok(()),
+            Some(caller) if may(caller.role, &operation) => {
+                read_only(caller, &operation).map_or(Ok(()), Err)
+            }
             Some(caller) if caller.role == S3Role::Links => Err(S3Error::with_message(
                 S3ErrorCode::AccessDenied,
                 format!("a link is for putting and getting a document, not for {operation}"),

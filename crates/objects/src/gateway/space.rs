@@ -34,6 +34,8 @@ pub struct Space {
     pub(super) buckets: Arc<dyn Buckets>,
     /// The owner that listings and ACLs name.
     pub(super) owner: String,
+    /// In a backup Region: the one that is written in.
+    pub(super) primary: Option<String>,
     door: Arc<Door>,
 }
 
@@ -46,7 +48,27 @@ impl fmt::Debug for Space {
 impl Space {
     /// An open space. `owner` is a name for the cluster, told to its clients.
     pub fn new(store: Arc<Store>, buckets: Arc<dyn Buckets>, owner: &str) -> Arc<Self> {
-        Arc::new(Self { store, buckets, owner: owner.to_owned(), door: Arc::default() })
+        Self::of(store, buckets, owner, None)
+    }
+
+    /// The space of a backup Region: replicas are taken, and users only read. `primary` is the
+    /// Region that they are told to write in.
+    pub fn backup(
+        store: Arc<Store>,
+        buckets: Arc<dyn Buckets>,
+        owner: &str,
+        primary: &str,
+    ) -> Arc<Self> {
+        Self::of(store, buckets, owner, Some(primary.to_owned()))
+    }
+
+    fn of(
+        store: Arc<Store>,
+        buckets: Arc<dyn Buckets>,
+        owner: &str,
+        primary: Option<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, buckets, owner: owner.to_owned(), primary, door: Arc::default() })
     }
 
     /// Refuses every new request with `cause` and aborts every connection of the cluster (RST):

@@ -1,11 +1,14 @@
 //! One change, decided and made inside the writer's transaction.
 
+use super::queue::{self, Kind, Queued};
 use super::rows::{Damaged, ObjectRow, PartRow, UploadRow};
+use super::taken::{self, Becomes, Replica};
 use super::{BUCKETS, DOOMED, OBJECTS, PARTS, UPLOADS};
 use crate::conditions::{WriteCondition, WriteVerdict};
 use crate::disk::{Pending, version_path};
 use crate::error::StoreError;
 use crate::model::BucketInfo;
+use crate::role::StoreRole;
 use crate::version::Version;
 use redb::{ReadableTable, WriteTransaction};
 
@@ -58,12 +61,42 @@ pub(crate) enum Change {
         key: String,
         upload: Version,
     },
+    /// The other Region has it.
+    Confirm(Queued),
+    /// A change of the other Region's.
+    Replica(Replica),
 }
 
 impl Change {
     /// Does it make room?
     pub(super) fn deletes(&self) -> bool {
-        matches!(self, Self::DeleteObject { .. } | Self::AbortUpload { .. } | Self::RemoveBucket(_))
+        match self {
+            Self::Replica(replica) => !matches!(replica.becomes, Becomes::Object(_)),
+            Self::DeleteObject { .. } | Self::AbortUpload { .. } | Self::RemoveBucket(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whom it belongs to: a backup takes replicas and nothing that users write.
+    fn is_for(&self, role: StoreRole) -> bool {
+        match self {
+            Self::AddBucket(_) | Self::SetBucket(_) | Self::RemoveBucket(_) => true,
+            Self::Replica(_) => role == StoreRole::Backup,
+            _ => role != StoreRole::Backup,
+        }
+    }
+
+    /// What the other Region is to be told of it.
+    fn told(&self) -> Option<((&str, &str), Kind)> {
+        match self {
+            Self::PutObject { bucket, key, .. } | Self::Complete { bucket, key, .. } => {
+                Some(((bucket, key), Kind::Object))
+            }
+            Self::PutRecord { bucket, key, .. } => Some(((bucket, key), Kind::Record)),
+            Self::DeleteObject { bucket, key, .. } => Some(((bucket, key), Kind::Delete)),
+            Self::RemoveBucket(bucket) => Some(((bucket, ""), Kind::Emptied)),
+            _ => None,
+        }
     }
 }
 
@@ -82,18 +115,50 @@ pub(crate) enum Outcome {
 pub(crate) struct Effects {
     /// Versions and paths that nothing refers to any more.
     pub(crate) doomed: Vec<(Version, String)>,
+    /// The other Region is to be told something.
+    pub(crate) queued: bool,
+}
+
+/// What the writer knows when it decides.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub(super) role: StoreRole,
+    pub(super) wall_ms: i64,
 }
 
 type Decided = Result<Result<Outcome, StoreError>, StoreError>;
 
 /// Decides a change and makes it. The outer error is the database's and fails all that wait; the
 /// inner one is this change's alone, and then nothing was changed.
-pub(crate) fn apply(txn: &WriteTransaction, change: &Change, effects: &mut Effects) -> Decided {
-    match decide(txn, change, effects) {
-        // Every value is read before anything is written.
-        Err(StoreError::Corrupt(what)) => Ok(Err(StoreError::Corrupt(what))),
-        decided => decided,
+pub(super) fn apply(
+    txn: &WriteTransaction,
+    change: &Change,
+    now: Now,
+    effects: &mut Effects,
+) -> Decided {
+    if !change.is_for(now.role) {
+        return Ok(Err(StoreError::ReadOnly));
     }
+    if let Change::Confirm(queued) = change {
+        queue::confirm(txn, queued, now.wall_ms)?;
+        return done();
+    }
+    let decided = match decide(txn, change, effects) {
+        // Every value is read before anything is written.
+        Err(StoreError::Corrupt(what)) => return Ok(Err(StoreError::Corrupt(what))),
+        decided => decided?,
+    };
+    if now.role == StoreRole::Primary
+        && matches!(decided, Ok(Outcome::Done))
+        && let Some(((bucket, key), kind)) = change.told()
+    {
+        match kind {
+            Kind::Emptied => queue::note_emptied(txn, bucket, now.wall_ms)?,
+            _ => queue::note(txn, (bucket, key), kind, now.wall_ms)?,
+        }
+        effects.queued = true;
+    }
+    Ok(decided)
 }
 
 fn decide(txn: &WriteTransaction, change: &Change, effects: &mut Effects) -> Decided {
@@ -181,6 +246,9 @@ fn decide(txn: &WriteTransaction, change: &Change, effects: &mut Effects) -> Dec
             doom(txn, effects, *upload, version_path(bucket, key, *upload))?;
             done()
         }
+        Change::Replica(replica) => taken::take(txn, replica, effects),
+        // Decided before: it changes no object.
+        Change::Confirm(_) => done(),
     }
 }
 
@@ -199,11 +267,11 @@ pub(super) fn decode_bucket(bytes: &[u8]) -> Result<BucketInfo, Damaged> {
     serde_json::from_slice(json).map_err(|_| Damaged)
 }
 
-fn has_bucket(txn: &WriteTransaction, bucket: &str) -> Result<bool, StoreError> {
+pub(super) fn has_bucket(txn: &WriteTransaction, bucket: &str) -> Result<bool, StoreError> {
     Ok(txn.open_table(BUCKETS)?.get(bucket)?.is_some())
 }
 
-fn object(
+pub(super) fn object(
     objects: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     bucket: &str,
     key: &str,
@@ -214,7 +282,7 @@ fn object(
     }
 }
 
-fn doom(
+pub(super) fn doom(
     txn: &WriteTransaction,
     effects: &mut Effects,
     version: Version,

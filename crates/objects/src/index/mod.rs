@@ -6,8 +6,10 @@
 
 mod apply;
 mod listing;
+pub(crate) mod queue;
 pub(crate) mod rows;
 mod start;
+pub(crate) mod taken;
 mod writer;
 
 pub(crate) use apply::{Change, Outcome};
@@ -36,7 +38,18 @@ pub(crate) const PARTS: TableDefinition<'static, (&[u8; 16], u16), &[u8]> =
     TableDefinition::new("parts");
 /// Paths that nothing refers to any more and that may be there yet.
 pub(crate) const DOOMED: TableDefinition<'static, &str, ()> = TableDefinition::new("doomed");
-/// `sequence`: number of the last commit.
+/// Place in the queue -> what waits to be replicated (see [`queue`]).
+pub(crate) const CHANGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("changes");
+/// (bucket, key) -> its place in the queue.
+pub(crate) const CHANGED: TableDefinition<'static, (&str, &str), u64> =
+    TableDefinition::new("changed");
+/// (bucket, key) -> number of the newest change taken of the primary (see [`taken`]).
+pub(crate) const TAKEN: TableDefinition<'static, (&str, &str), u64> = TableDefinition::new("taken");
+/// The same by number.
+pub(crate) const TAKEN_AT: TableDefinition<'static, u64, (&str, &str)> =
+    TableDefinition::new("taken-at");
+/// `sequence`: number of the last commit; `change`: of the last change of an object (primary);
+/// `confirmed_ms`: when one was confirmed last; `floor`: see [`taken`] (backup).
 pub(crate) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 macro_rules! from_redb {

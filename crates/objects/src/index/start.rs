@@ -1,7 +1,7 @@
 //! What a start does: make the tables, and sweep what an earlier process left.
 
 use super::rows::{ObjectRow, PartRow};
-use super::{BUCKETS, DOOMED, META, OBJECTS, PARTS, UPLOADS};
+use super::{BUCKETS, CHANGED, CHANGES, DOOMED, META, OBJECTS, PARTS, TAKEN, TAKEN_AT, UPLOADS};
 use crate::disk::{Disk, Place, leftovers, remove};
 use crate::error::StoreError;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
@@ -18,6 +18,10 @@ pub(super) fn create(path: &Path) -> Result<Database, StoreError> {
     txn.open_table(PARTS)?;
     txn.open_table(DOOMED)?;
     txn.open_table(META)?;
+    txn.open_table(CHANGES)?;
+    txn.open_table(CHANGED)?;
+    txn.open_table(TAKEN)?;
+    txn.open_table(TAKEN_AT)?;
     txn.commit()?;
     Ok(database)
 }

@@ -1,14 +1,16 @@
 //! The one thread that writes the index.
 
-use super::apply::{Asked, Change, Effects, Outcome, apply};
+use super::apply::{Asked, Change, Effects, Now, Outcome, apply};
 use super::{META, Shared};
 use crate::disk::{Disk, Pending};
 use crate::error::StoreError;
+use crate::role::StoreRole;
+use keystead_types::Clock;
 use redb::{Database, ReadableDatabase};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Changes that wait, and the most in one transaction.
 const QUEUE: usize = 1024;
@@ -24,6 +26,8 @@ pub(crate) struct Index {
     queue: RwLock<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     counters: Arc<Counters>,
+    /// Told when something was queued for the other Region.
+    pub(crate) queued: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -34,18 +38,26 @@ struct Counters {
 
 impl Index {
     /// Opens the index, with its writer. Blocks.
-    pub(crate) fn open(disk: &Arc<Disk>) -> Result<Self, StoreError> {
+    pub(crate) fn open(
+        disk: &Arc<Disk>,
+        role: StoreRole,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, StoreError> {
         let path = disk.index_path();
         let database = super::start::create(&path)?;
         super::start::sweep(&database, disk)?;
         let sequence = sequence(&database)?;
         let shared = Arc::new(Shared { path, database: RwLock::new(Some(database)) });
         let counters = Arc::<Counters>::default();
+        let queued = Arc::<Notify>::default();
         let (queue, jobs) = mpsc::channel(QUEUE);
         let mut writer = Writer {
             shared: Arc::clone(&shared),
             disk: Arc::clone(disk),
             counters: Arc::clone(&counters),
+            queued: Arc::clone(&queued),
+            role,
+            clock: Arc::clone(clock),
             sequence,
             broken: false,
         };
@@ -57,6 +69,7 @@ impl Index {
             queue: RwLock::new(Some(queue)),
             thread: Mutex::new(Some(thread)),
             counters,
+            queued,
         })
     }
 
@@ -102,6 +115,9 @@ struct Writer {
     shared: Arc<Shared>,
     disk: Arc<Disk>,
     counters: Arc<Counters>,
+    queued: Arc<Notify>,
+    role: StoreRole,
+    clock: Arc<dyn Clock>,
     /// Number of the last commit.
     sequence: u64,
     /// A write failed for another reason than a full disk. The kernel may show pages that never
@@ -147,6 +163,9 @@ impl Writer {
                 for (version, path) in effects.doomed {
                     self.disk.pins.doom(&self.disk, version, path);
                 }
+                if effects.queued {
+                    self.queued.notify_one();
+                }
                 // Whoever asked may have gone.
                 answers.into_iter().for_each(|(to, outcome)| drop(to.send(outcome)));
             }
@@ -182,7 +201,8 @@ impl Writer {
         let next = self.sequence + 1;
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = database.as_ref() else { return Commit::Failed(StoreError::Unavailable) };
-        let error = match write(open, batch, gone, next) {
+        let now = Now { role: self.role, wall_ms: self.clock.wall_ms() };
+        let error = match write(open, batch, gone, next, now) {
             Ok((outcomes, effects)) => {
                 self.sequence = next;
                 return Commit::Made(outcomes, effects);
@@ -228,12 +248,13 @@ fn write(
     batch: &[Job],
     gone: &[String],
     sequence: u64,
+    now: Now,
 ) -> Result<(Vec<Result<Outcome, StoreError>>, Effects), StoreError> {
     let txn = database.begin_write()?;
     let mut effects = Effects::default();
     let mut outcomes = Vec::with_capacity(batch.len());
     for job in batch {
-        outcomes.push(apply(&txn, &job.asked.change, &mut effects)?);
+        outcomes.push(apply(&txn, &job.asked.change, now, &mut effects)?);
     }
     {
         let mut doomed = txn.open_table(super::DOOMED)?;

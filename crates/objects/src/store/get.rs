@@ -7,6 +7,7 @@ use crate::disk::version_path;
 use crate::error::StoreError;
 use crate::model::{ObjectInfo, Range};
 use crate::record::ObjectRecord;
+use crate::role::ReplicationWord;
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -68,7 +69,8 @@ impl Store {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.off(move |store| {
             let (row, record, pin) = store.find(&bucket, &key)?;
-            let (info, range) = judge(&record, &options)?;
+            let word = store.replication_of(&bucket, &key)?;
+            let (info, range) = judge(&record, word, &options)?;
             let folder = store.disk.absolute(&version_path(&bucket, &key, row.version));
             let at = (bucket.as_str(), key.as_str());
             let mut reader = Reader::new(store, at, folder, record.parts, &range, pin);
@@ -91,7 +93,7 @@ impl Store {
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
         self.off(move |store| {
             let (_, record, _pin) = store.find(&bucket, &key)?;
-            judge(&record, &options)
+            judge(&record, store.replication_of(&bucket, &key)?, &options)
         })
         .await
     }
@@ -100,9 +102,10 @@ impl Store {
 /// Conditions first, then the range, as HTTP has it.
 fn judge(
     record: &ObjectRecord,
+    replication: Option<ReplicationWord>,
     options: &GetOptions,
 ) -> Result<(ObjectInfo, std::ops::Range<u64>), StoreError> {
-    let info = record.info();
+    let info = ObjectInfo { replication, ..record.info() };
     match options.condition.judge(&record.etag, record.modified_ms) {
         Verdict::Holds => {}
         Verdict::NotModified => return Err(StoreError::NotModified(Box::new(info))),

@@ -6,8 +6,10 @@ pub(crate) mod get;
 pub(crate) mod list;
 mod message;
 pub(crate) mod multipart;
+pub(crate) mod outgoing;
 pub(crate) mod put;
 mod reader;
+pub(crate) mod replica;
 pub(crate) mod scrub;
 pub(crate) mod tags;
 mod upload;
@@ -19,6 +21,7 @@ use crate::index::{DAMAGED, Index};
 use crate::model::BucketInfo;
 use crate::name::check_key;
 use crate::record::{self, ObjectRecord, Owner};
+use crate::role::StoreRole;
 use crate::vault::Vault;
 use keystead_types::{Clock, DocumentId, documents};
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct Store {
     vault: Arc<Vault>,
     clock: Arc<dyn Clock>,
+    role: StoreRole,
     /// Before the disk: its writer hands what is to be removed to the disk's reaper.
     index: Index,
     disk: Arc<Disk>,
@@ -60,12 +64,22 @@ impl Store {
         vault: Arc<Vault>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreError> {
+        Self::open_as(StoreRole::Alone, folder, vault, clock)
+    }
+
+    /// Opens the folder of one of a cluster's two Regions.
+    pub fn open_as(
+        role: StoreRole,
+        folder: &Path,
+        vault: Arc<Vault>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, StoreError> {
         let disk = Arc::new(Disk::open(folder)?);
-        let index = Index::open(&disk)?;
+        let index = Index::open(&disk, role, &clock)?;
         // Not had on a full disk: then it is laid when something is written.
         let _ = disk.ballast.lay();
         let buckets = RwLock::new(index.shared.buckets()?);
-        Ok(Arc::new(Self { vault, clock, index, disk, buckets, corrupt: AtomicU64::new(0) }))
+        Ok(Arc::new(Self { vault, clock, role, index, disk, buckets, corrupt: AtomicU64::new(0) }))
     }
 
     /// The vault.
@@ -76,6 +90,11 @@ impl Store {
     /// The clock.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// What the store is to the cluster's other Region.
+    pub fn role(&self) -> StoreRole {
+        self.role
     }
 
     /// Counters.

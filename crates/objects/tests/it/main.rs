@@ -9,5 +9,6 @@ mod listing;
 mod model;
 mod multipart;
 mod objects;
+mod replication;
 mod tamper;
 mod world;

@@ -12,7 +12,7 @@ use http_body::{Frame, SizeHint};
 use s3s::dto::{
     Checksum, ChecksumType, GetObjectAttributesInput, GetObjectAttributesOutput,
     GetObjectAttributesParts, GetObjectInput, GetObjectOutput, HeadObjectInput, HeadObjectOutput,
-    ObjectPart, StorageClass, StreamingBlob,
+    ObjectPart, ReplicationStatus, StorageClass, StreamingBlob,
 };
 use s3s::{Body, S3Request, S3Response, S3Result};
 use std::pin::Pin;
@@ -92,6 +92,8 @@ macro_rules! describe {
             Some(content_type.unwrap_or_else(|| "binary/octet-stream".to_owned()));
         $output.e_tag = Some(etag(&info.etag));
         $output.last_modified = Some(timestamp(info.modified_ms));
+        $output.replication_status =
+            info.replication.map(|word| ReplicationStatus::from(word.as_str().to_owned()));
         $output.metadata = Some(info.user.clone().into_iter().collect());
         $output.ssekms_key_id = Some($arn);
         $output.server_side_encryption = Some(sse::kms());

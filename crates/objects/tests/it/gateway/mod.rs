@@ -3,5 +3,5 @@
 
 mod clients;
 mod freeze;
-mod rig;
-mod strangers;
+pub(crate) mod rig;
+pub(crate) mod strangers;

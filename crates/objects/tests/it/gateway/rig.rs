@@ -7,7 +7,7 @@ use keystead_envelope::message::Wrapped;
 use keystead_objects::gateway::{
     Buckets, Found, Gateway, Hosts, Keys, Lookup, Settings, Space, serve,
 };
-use keystead_objects::{BucketKey, BucketSettings, Ring, Store, StoreError, Vault};
+use keystead_objects::{BucketKey, BucketSettings, Ring, Store, StoreError, StoreRole, Vault};
 use keystead_types::{Boot, Cause, Clock, S3Role};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -18,12 +18,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) const REGION: &str = "eu-central-1";
 pub(crate) const KEY_ARN: &str =
     "arn:aws:kms:eu-central-1:111122223333:key/11111111-2222-3333-4444-555555555555";
+/// The key of the cluster's other Region.
+pub(crate) const SECOND_ARN: &str =
+    "arn:aws:kms:eu-west-1:111122223333:key/66666666-2222-3333-4444-555555555555";
 /// Access key id, secret.
 pub(crate) const WRITER: (&str, &str) = ("KSWRITER000000000001", "writer-secret-of-cluster-one");
 pub(crate) const READER: (&str, &str) = ("KSREADER000000000001", "reader-secret-of-cluster-one");
 pub(crate) const OTHER: (&str, &str) = ("KSWRITER000000000002", "writer-secret-of-cluster-two");
 
-struct Real;
+pub(crate) struct Real;
 
 impl Clock for Real {
     fn boot(&self) -> Boot {
@@ -49,13 +52,21 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn open(folder: &Path, name: &str) -> Self {
+        Self::open_as(StoreRole::Alone, folder, name)
+    }
+
+    /// One of a cluster's two Regions.
+    pub(crate) fn open_as(role: StoreRole, folder: &Path, name: &str) -> Self {
         let gate = Arc::new(LeaseGate::new());
         gate.publish(Some(Boot::since_boot(Duration::from_secs(1 << 40))));
         let clock: Arc<dyn Clock> = Arc::new(Real);
         let vault = Arc::new(Vault::new(gate.clone(), clock.clone(), Cause::KmsUnreachable));
-        let store = Store::open(folder, vault, clock).expect("a store");
+        let store = opened(role, folder, &vault, &clock);
         let maker = Arc::new(Maker { store: store.clone() });
-        let space = Space::new(store.clone(), maker.clone(), name);
+        let space = match role {
+            StoreRole::Backup => Space::backup(store.clone(), maker.clone(), name, REGION),
+            _ => Space::new(store.clone(), maker.clone(), name),
+        };
         Self { space, store, gate, maker }
     }
 
@@ -67,12 +78,38 @@ impl Cluster {
         cut
     }
 
+    /// Makes a bucket, as the node does when control records one.
+    #[allow(dead_code)] // The example makes its buckets over S3.
+    pub(crate) async fn bucket(&self, name: &str) {
+        self.maker.create(name).await.expect("a bucket");
+    }
+
     pub(crate) async fn thaw(&self) {
         for bucket in self.store.list_buckets().await.expect("buckets") {
             self.maker.unlock(&bucket.name);
         }
         self.gate.publish(Some(Boot::since_boot(Duration::from_secs(1 << 40))));
         self.space.open();
+    }
+}
+
+/// A store that is being dropped elsewhere holds its folder for a moment.
+fn opened(
+    role: StoreRole,
+    folder: &Path,
+    vault: &Arc<Vault>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<Store> {
+    let from = std::time::Instant::now();
+    loop {
+        match Store::open_as(role, folder, vault.clone(), clock.clone()) {
+            Ok(store) => return store,
+            Err(StoreError::Index(error)) if from.elapsed() < Duration::from_secs(10) => {
+                drop(error);
+                std::thread::yield_now();
+            }
+            Err(error) => panic!("a store: {error}"),
+        }
     }
 }
 
@@ -89,10 +126,11 @@ impl Maker {
             bytes[at % 32] ^= byte;
         }
         let key = DataKey::from_slice_zeroizing(&mut bytes).expect("key memory");
-        let wrapped = vec![Wrapped {
-            key_arn: KEY_ARN.to_owned(),
+        let wrapped = [KEY_ARN, SECOND_ARN].map(|arn| Wrapped {
+            key_arn: arn.to_owned(),
             ciphertext: format!("no KMS: {name}").into_bytes(),
-        }];
+        });
+        let wrapped = wrapped.to_vec();
         let keys = vec![BucketKey::new(wrapped, key)];
         self.store.vault().open(name, Ring::new(context, keys, 0).expect("a ring"));
     }
@@ -114,7 +152,7 @@ impl Buckets for Maker {
     }
 }
 
-struct Table(HashMap<&'static str, (&'static str, S3Role, Arc<Space>)>);
+pub(crate) struct Table(pub(crate) HashMap<&'static str, (&'static str, S3Role, Arc<Space>)>);
 
 impl Keys for Table {
     fn find(&self, access_key_id: &str) -> Lookup {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 pub(crate) struct Client {
     at: SocketAddr,
     key: (&'static str, &'static str),
+    region: &'static str,
 }
 
 /// An answer, read to its end.
@@ -40,7 +41,12 @@ fn now_ms() -> i64 {
 
 impl Client {
     pub(crate) fn new(at: SocketAddr, key: (&'static str, &'static str)) -> Self {
-        Self { at, key }
+        Self { at, key, region: REGION }
+    }
+
+    pub(crate) fn in_region(mut self, region: &'static str) -> Self {
+        self.region = region;
+        self
     }
 
     fn signer(&self) -> Signer<'static> {
@@ -48,7 +54,7 @@ impl Client {
             access_key_id: self.key.0,
             secret: self.key.1,
             session_token: None,
-            region: REGION,
+            region: self.region,
             service: "s3",
         }
     }
@@ -106,7 +112,7 @@ impl Client {
     }
 
     /// A chunked upload, signed throughout; `spoil` changes the body on the wire.
-    async fn chunked(
+    pub(crate) async fn chunked(
         &self,
         target: &str,
         data: &[u8],
