@@ -6,6 +6,7 @@ mod golden;
 mod joint;
 mod objects;
 mod proofs;
+mod regions;
 mod supervisor;
 mod world;
 

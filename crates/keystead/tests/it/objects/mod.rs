@@ -3,7 +3,6 @@
 //! `cargo xtask test` runs each scenario with few cycles; `cargo xtask soak objects` sets
 //! KEYSTEAD_SOAK=objects and runs the full counts. Figures are printed as `FIGURE …` lines.
 
-mod calls;
 pub(crate) mod client;
 mod documents;
 mod exit;
