@@ -286,7 +286,7 @@ fn documents_go_by_links_that_the_key_rules() {
     if given.contains(&old.to_string()) {
         until(given.trim(), 200, Duration::from_secs(10));
     }
-    std::thread::sleep(Duration::from_secs(4).saturating_sub(begun.elapsed()));
+    std::thread::sleep(Duration::from_secs(5).saturating_sub(begun.elapsed()));
     let gone = said(&stage.world.cli(&["doc", "get", &cluster.name, &brief]));
     assert!(gone.contains("no document"), "{gone}");
     stage.world.stop();
@@ -351,7 +351,8 @@ fn frozen(stage: &Stage, cluster: &Cluster, id: &str, link: &str, file: &str) {
         let text = said(&stage.world.cli(&args));
         assert!(text.contains("key-disabled") && text.contains("keystead why"), "{args:?}: {text}");
     }
-    std::thread::sleep(Duration::from_secs(6).saturating_sub(begun.elapsed()));
+    // Ends are whole seconds, rounded up.
+    std::thread::sleep(Duration::from_secs(7).saturating_sub(begun.elapsed()));
     let at = enable(stage, cluster);
     until(link, 200, Duration::from_secs(3));
     eprintln!("FIGURE documents: served again {} ms after EnableKey", at.elapsed().as_millis());
