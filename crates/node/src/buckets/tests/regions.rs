@@ -26,7 +26,8 @@ impl Regions {
     fn new() -> Self {
         let (mut primary, mut backup) = (World::new(), World::new());
         let first = primary.wanted.binding.clone().expect("bound").key;
-        let second: KeyArn = first.to_string().replace("eu-central-1", "eu-west-1").parse().expect("an ARN");
+        let second: KeyArn =
+            first.to_string().replace("eu-central-1", "eu-west-1").parse().expect("an ARN");
         for keys in primary.wanted.buckets.iter_mut().map(|b| &mut b.keys) {
             keys.iter_mut().for_each(|key| *key = both(key, &second));
         }
