@@ -1,6 +1,7 @@
 //! A cluster's buckets with a KMS in memory, from the assignment to the refusal.
 
 mod documents;
+mod regions;
 
 use super::*;
 use crate::kms::answer::Failure;
@@ -15,8 +16,6 @@ use keystead_types::{
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-
-mod regions;
 
 /// Opens every wrapped key to a key of its own; refuses and holds up when told to.
 #[derive(Default)]
@@ -240,8 +239,9 @@ fn a_recorded_key_of_another_context_is_told_and_kms_never_asked() {
     w.wanted.credentials = vec![];
     w.assign();
     w.live();
-    // Before the lease is told of it is shut, too, without a cause.
-    until("the cause", || w.word() == (BucketWord::Frozen, Some(Cause::WrappedKeyMismatch)));
+    // Before the lease lives the bucket is frozen for no reason of its own.
+    let told = (BucketWord::Frozen, Some(Cause::WrappedKeyMismatch));
+    until("the reason", || w.word() == told);
     assert_eq!(w.fake.asked.load(Ordering::SeqCst), 0);
 }
 

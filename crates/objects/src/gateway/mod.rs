@@ -174,7 +174,7 @@ impl Gateway {
             .seat(seat)
             .and_then(|()| space.gate())
             .map_err(refusal::of_cause)
-            .and_then(|()| refused)
+            .and(refused)
             // What the signature brought goes first: what a presigned URL carries is screened, too.
             .and_then(|()| auth::strip(&mut head, &admitted, outcome.clone()))
             .and_then(|()| query::check(&head, about))

@@ -99,13 +99,13 @@ async fn run(steps: Vec<Step>) {
     two.send();
     two.settled().await;
     two.same().await;
-    for b in 0..BUCKETS.len() {
-        for k in 0..KEYS.len() {
+    for (b, bucket) in BUCKETS.iter().enumerate() {
+        for (k, key) in KEYS.iter().enumerate() {
             let wanted = model.get(&(b, k));
-            let there = two.get(BUCKETS[b], KEYS[k]).await;
-            assert!(there.as_ref() == wanted.map(|(data, _)| data), "{} {}", BUCKETS[b], KEYS[k]);
+            let there = two.get(bucket, key).await;
+            assert!(there.as_ref() == wanted.map(|(data, _)| data), "{bucket} {key}");
             if let Some((_, tag)) = wanted {
-                let tags = two.replica().tags(BUCKETS[b], KEYS[k]).await.expect("tags");
+                let tags = two.replica().tags(bucket, key).await.expect("tags");
                 assert_eq!(tags.get("t"), tag.as_ref());
             }
         }
