@@ -62,3 +62,36 @@ pub(crate) struct KeyOf {
     #[command(flatten)]
     pub(crate) format: Format,
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::Cli;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn keys_are_named_in_their_own_place() {
+        Cli::command().debug_assert();
+        let reads = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+        for good in [
+            "keystead preflight c --key-arn A",
+            "keystead preflight c --backup-key-arn B",
+            "keystead preflight c --key-arn A --backup-key-arn B",
+            "keystead cluster associate c --key-arn A",
+            "keystead cluster associate c --key-arn A --backup-key-arn B --revocation each",
+            "keystead key disable --cluster c",
+            "keystead key enable --key-arn A --key-arn B --json",
+        ] {
+            assert!(reads(good), "{good}");
+        }
+        for bad in [
+            "keystead preflight c",
+            "keystead preflight c --key-arn A --key-arn B",
+            "keystead cluster associate c --backup-key-arn B",
+            "keystead cluster associate c --key-arn A --revocation never",
+            "keystead key disable",
+            "keystead key disable --cluster c --key-arn A",
+        ] {
+            assert!(!reads(bad), "{bad}");
+        }
+    }
+}

@@ -7,8 +7,12 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use std::time::Duration;
 
+/// AWS's own KMS.
+const AWS_KMS: &str = "https://kms.{region}.amazonaws.com";
+
 /// Whom to ask, and as whom.
 pub(crate) struct Wire {
+    /// `{region}` in it stands for the Region of the call.
     endpoint: String,
     access_key_id: String,
     secret: String,
@@ -43,6 +47,16 @@ impl Wire {
         Some(Self { endpoint, access_key_id, secret, session_token })
     }
 
+    /// The same for KMS, which AWS itself serves at one address a Region where nothing else is said.
+    pub(crate) fn of_kms(env: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let set = |name: &str| env(name).filter(|v| !v.is_empty());
+        Self::find(|name| match name {
+            "KEYSTEAD_AWS_ENDPOINT" => set(name).or_else(|| set("AWS_ENDPOINT_URL_KMS")),
+            "AWS_ENDPOINT_URL" => set(name).or_else(|| Some(AWS_KMS.to_owned())),
+            _ => set(name),
+        })
+    }
+
     /// Whose key signs.
     pub(crate) fn access_key_id(&self) -> &str {
         &self.access_key_id
@@ -50,8 +64,9 @@ impl Wire {
 
     /// Status and document; an error when nothing was answered.
     pub(crate) async fn call(&self, call: &Call<'_>, ask: &Value) -> Result<(StatusCode, Value)> {
-        let refuse = || Failure::new(format!("`{}` is no endpoint", self.endpoint)).fix(call.fix);
-        let url = reqwest::Url::parse(&self.endpoint).map_err(|_| refuse())?;
+        let endpoint = self.endpoint.replace("{region}", call.region);
+        let refuse = || Failure::new(format!("`{endpoint}` is no endpoint")).fix(call.fix);
+        let url = reqwest::Url::parse(&endpoint).map_err(|_| refuse())?;
         let name = url.host_str().ok_or_else(refuse)?;
         let host = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
         let headers = [
@@ -81,7 +96,7 @@ impl Wire {
             request = request.header(name, value);
         }
         let answer = request.body(body).send().await.map_err(|e| {
-            Failure::new(format!("{} does not answer", self.endpoint))
+            Failure::new(format!("{endpoint} does not answer"))
                 .why(super::innermost(&e))
                 .fix(call.fix)
         })?;
@@ -104,6 +119,20 @@ mod tests {
 
     fn find(set: &[&str]) -> Option<Wire> {
         Wire::find(|name| set.contains(&name).then(|| format!("value of {name}")))
+    }
+
+    #[test]
+    fn awss_own_kms_is_asked_where_nothing_else_is_said() {
+        let pair = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        let endpoint = |set: &[&str]| {
+            let all = [&pair, set].concat();
+            Wire::of_kms(|name| all.contains(&name).then(|| name.to_owned())).map(|w| w.endpoint)
+        };
+        assert_eq!(endpoint(&[]).as_deref(), Some(AWS_KMS));
+        assert_eq!(endpoint(&["AWS_ENDPOINT_URL"]).as_deref(), Some("AWS_ENDPOINT_URL"));
+        let both = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS"];
+        assert_eq!(endpoint(&both).as_deref(), Some("AWS_ENDPOINT_URL_KMS"));
+        assert!(Wire::of_kms(|_| None).is_none(), "without a credential");
     }
 
     #[test]
