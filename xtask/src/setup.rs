@@ -35,6 +35,7 @@ const PROGRAMS: [(&str, &str); 16] = [
 ];
 
 /// The stock clients.
+#[derive(Clone)]
 pub(crate) struct Tools {
     /// A Python with boto3.
     pub(crate) python: PathBuf,
@@ -138,7 +139,7 @@ fn has_ensurepip() -> bool {
 }
 
 /// Beside the target folder, so that a fresh clone finds it again.
-fn beside_target(name: &str) -> PathBuf {
+pub(crate) fn beside_target(name: &str) -> PathBuf {
     let target = proc::target();
     target.parent().unwrap_or(&target).join(name)
 }
