@@ -50,6 +50,7 @@ pub(super) struct Server {
 
 /// Runs it.
 pub(crate) fn objects() -> Result<()> {
+    still()?;
     let tools = setup::run()?;
     proc::status(&mut proc::cargo(&["build", "--profile", "ci", "-p", "keystead"]))?;
     let programs = super::peers::install()?;
