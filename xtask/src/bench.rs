@@ -2,6 +2,12 @@
 //! same listener in the same run. The server has one core, the load the other; wall clock figures
 //! are printed but are the machine's as much as ours.
 
+mod load;
+mod objects;
+mod peers;
+
+pub(crate) use objects::objects;
+
 use crate::{proc, setup};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
@@ -25,8 +31,7 @@ pub(crate) fn kms() -> Result<()> {
     let tools = setup::run()?;
     proc::status(&mut proc::cargo(&["build", "--profile", "ci", "-p", "keystead"]))?;
     let target = proc::target();
-    let folder =
-        target.parent().unwrap_or(&target).join(format!("keystead-bench-{}", std::process::id()));
+    let folder = setup::beside_target(&format!("keystead-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     let result = measure(&tools, &folder);
     let program = target.join("ci/keystead");

@@ -22,6 +22,7 @@ usage: cargo xtask COMMAND
   walls           which crate may import which
   soak ROOM       the full counts of joint, objects or proofs; writes docs/soak.md
   bench kms       CPU time of KMS calls beside the bare listener
+  bench objects   CPU time of the S3 gateway beside nginx and s3s-fs
   setup           what demo and test need of this machine";
 
 fn main() {
@@ -42,6 +43,7 @@ fn run(args: &[&str]) -> Result<()> {
         ["walls"] => walls::run(),
         ["soak", room @ ("joint" | "objects" | "proofs")] => soak::run(room),
         ["bench", "kms"] => bench::kms(),
+        ["bench", "objects"] => bench::objects(),
         ["setup"] => setup::run().map(|_| ()),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -1,5 +1,5 @@
 //! What demo and test need of the machine: checked in the first second, before anything is
-//! built; packages and the stock AWS client are installed where they are missing.
+//! built; packages and the stock AWS clients are installed where they are missing.
 
 use crate::proc;
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,7 @@ const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 const KERNEL: (u32, u32) = (6, 9);
 
 /// What must be there, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 14] = [
+const PROGRAMS: [(&str, &str); 16] = [
     ("/usr/lib/postgresql/15/bin/postgres", "postgresql-15"),
     ("/usr/lib/postgresql/15/bin/pgbench", "postgresql-15"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
@@ -30,20 +30,28 @@ const PROGRAMS: [(&str, &str); 14] = [
     // Stock clients of the S3 gateway.
     ("/usr/bin/restic", "restic"),
     ("/usr/bin/rclone", "rclone"),
+    ("/usr/bin/java", "default-jdk-headless"),
+    ("/usr/bin/mvn", "maven"),
 ];
 
-/// The stock client.
+/// The stock clients.
+#[derive(Clone)]
 pub(crate) struct Tools {
-    /// Its Python, with boto3.
+    /// A Python with boto3.
     pub(crate) python: PathBuf,
     /// The `aws` command.
     pub(crate) aws: PathBuf,
+    /// The folder of the AWS SDK for Java.
+    java_libraries: PathBuf,
 }
 
 impl Tools {
     /// As tests find them.
     pub(crate) fn export(&self, command: &mut Command) {
-        command.env("KEYSTEAD_PYTHON", &self.python).env("KEYSTEAD_AWS", &self.aws);
+        command
+            .env("KEYSTEAD_PYTHON", &self.python)
+            .env("KEYSTEAD_AWS", &self.aws)
+            .env("KEYSTEAD_JAVA_LIBRARIES", &self.java_libraries);
     }
 }
 
@@ -51,7 +59,8 @@ impl Tools {
 pub(crate) fn run() -> Result<Tools> {
     machine()?;
     packages()?;
-    venv()
+    let (python, aws) = venv()?;
+    Ok(Tools { python, aws, java_libraries: java()? })
 }
 
 fn machine() -> Result<()> {
@@ -129,26 +138,60 @@ fn has_ensurepip() -> bool {
         .is_ok_and(|o| o.status.success())
 }
 
-/// Beside the target folder, so that a fresh clone finds it again; made anew when the pins change.
-fn venv() -> Result<Tools> {
+/// Beside the target folder, so that a fresh clone finds it again.
+pub(crate) fn beside_target(name: &str) -> PathBuf {
     let target = proc::target();
-    let folder = target.parent().unwrap_or(&target).join("keystead-venv");
+    target.parent().unwrap_or(&target).join(name)
+}
+
+/// Python and `aws`; made anew when the pins change.
+fn venv() -> Result<(PathBuf, PathBuf)> {
+    let folder = beside_target("keystead-venv");
     let pins = proc::root().join("compat/requirements.txt");
     let stamp = folder.join("requirements.txt");
     let wanted = fs::read_to_string(&pins).with_context(|| format!("read {}", pins.display()))?;
-    let tools = Tools { python: folder.join("bin/python"), aws: folder.join("bin/aws") };
-    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && tools.aws.exists() {
-        return Ok(tools);
+    let (python, aws) = (folder.join("bin/python"), folder.join("bin/aws"));
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && aws.exists() {
+        return Ok((python, aws));
     }
     println!("installing the stock AWS CLI into {}", folder.display());
     proc::output(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     proc::output(
-        Command::new(&tools.python)
+        Command::new(&python)
             .args(["-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "-r"])
             .arg(&pins),
     )?;
     fs::write(&stamp, wanted)?;
-    Ok(tools)
+    Ok((python, aws))
+}
+
+/// The libraries of the AWS SDK for Java; made anew when the pins change.
+fn java() -> Result<PathBuf> {
+    let folder = beside_target("keystead-java");
+    let (libraries, repository, stamp) =
+        (folder.join("lib"), folder.join("repository"), folder.join("pom.xml"));
+    let pins = proc::root().join("compat/s3_java/pom.xml");
+    let wanted = fs::read_to_string(&pins).with_context(|| format!("read {}", pins.display()))?;
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(libraries);
+    }
+    println!("installing the AWS SDK for Java into {}", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("delete {}", folder.display()))?;
+    }
+    let option = |name: &str, folder: &Path| format!("-D{name}={}", folder.display());
+    proc::output(
+        Command::new("mvn")
+            .args(["--batch-mode", "--quiet", "--file"])
+            .arg(&pins)
+            .arg("dependency:copy-dependencies")
+            .arg(option("outputDirectory", &libraries))
+            .arg(option("maven.repo.local", &repository)),
+    )?;
+    // Maven's own plugins are of no use to a test.
+    fs::remove_dir_all(&repository).with_context(|| format!("delete {}", repository.display()))?;
+    fs::write(&stamp, wanted)?;
+    Ok(libraries)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! long it took.
 
 mod documents;
-mod stage;
+pub(crate) mod stage;
 
 use crate::setup;
 use anyhow::{Context, Result, bail, ensure};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use stage::{Reader, Stage};
 use std::time::{Duration, Instant};
 
-const REGION: &str = "eu-central-1";
+pub(crate) const REGION: &str = "eu-central-1";
 const CLUSTER: &str = "demo";
 
 /// Runs it; with `once` everything is stopped and deleted at the end.
@@ -20,7 +20,7 @@ pub(crate) fn run(once: bool) -> Result<()> {
     let tools = setup::run()?;
     println!("building (about ten minutes of CPU on a fresh clone)");
     crate::proc::status(&mut crate::proc::cargo(&["build", "--profile", "ci", "-p", "keystead"]))?;
-    let mut stage = Stage::start(tools)?;
+    let mut stage = Stage::start(tools, "demo")?;
     let result = steps(&stage);
     match (&result, once) {
         (Ok(()), false) => stage.stay()?,
@@ -115,7 +115,7 @@ fn steps(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn word(value: &Value, at: &str) -> Result<String> {
+pub(crate) fn word(value: &Value, at: &str) -> Result<String> {
     value
         .pointer(at)
         .and_then(Value::as_str)

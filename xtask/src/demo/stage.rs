@@ -1,6 +1,7 @@
-//! The demo's processes: `keystead dev` on free ports, the AWS CLI, one psql that writes.
+//! The demo's processes, and the bench's: `keystead dev` on free ports, the AWS CLI, one psql that writes.
 
-use crate::{proc, setup::Tools};
+use crate::proc;
+use crate::setup::{self, Tools};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -22,13 +23,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn start(tools: Tools) -> Result<Self> {
-        let target = proc::target();
-        let program = target.join("ci/keystead");
-        let data = target
-            .parent()
-            .unwrap_or(&target)
-            .join(format!("keystead-demo-{}", std::process::id()));
+    /// Over a folder beside the target's, named by what it is for.
+    pub(crate) fn start(tools: Tools, what: &str) -> Result<Self> {
+        let program = proc::target().join("ci/keystead");
+        let data = setup::beside_target(&format!("keystead-{what}-{}", std::process::id()));
         let file = data.with_extension("env");
         let dev = proc::dev(&data, &file)
             .stdout(Stdio::null())
@@ -90,6 +88,11 @@ impl Stage {
     /// The stock AWS CLI's program.
     pub(crate) fn aws_program(&self) -> &Path {
         &self.tools.aws
+    }
+
+    /// The data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// A file beside the demo's folder.

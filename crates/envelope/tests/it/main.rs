@@ -1,5 +1,7 @@
-//! The LUKS2 header before the stock tool.
+//! The LUKS2 header before the stock tool; committed vectors; what a second header gives away.
 
+mod gf128;
+mod two_headers;
 mod vectors;
 
 use keystead_envelope::luks2::{Holes, Token, format, payload_offset};

@@ -111,12 +111,6 @@ fn row(line: &str, what: &str) -> Option<u64> {
 
 #[test]
 fn a_power_cut_loses_no_committed_row() {
-    // Until seed 14884878647610785888 is understood (docs/STATUS.md): the machine ended by itself
-    // after its first start.
-    if count(0, 1) == 0 {
-        eprintln!("the power cut runs in `cargo xtask soak proofs` alone for now: docs/STATUS.md");
-        return;
-    }
     let _alone = Alone::take();
     let mut rounds = Rounds::new();
     let mut back = Series::new("power cut: from power on to all rows read".into(), BACK_WITHIN);

@@ -15,6 +15,8 @@ const KERNEL: &str = "6.12-cloud-amd64";
 const SECONDS: &str = "900";
 /// What the rig answers when QEMU ended before its guest did.
 const CUT: i32 = 137;
+/// Of the console of a machine that ended by itself: a panic with its trace.
+const LAST_LINES: usize = 80;
 
 /// What differs between machines.
 pub(super) struct Boot<'a> {
@@ -33,6 +35,7 @@ pub(super) struct Boot<'a> {
 pub(super) struct Vm {
     rig: Child,
     pid_file: PathBuf,
+    console: PathBuf,
     lines: Receiver<String>,
 }
 
@@ -43,7 +46,7 @@ impl Vm {
         std::fs::write(at("settings"), settings).expect("written");
         let guests = crate::repository(GUESTS);
         std::fs::copy(guests.join("guest.sh"), at("guest.sh")).expect("copied");
-        let pid_file = at("qemu.pid");
+        let (pid_file, console) = (at("qemu.pid"), at("console"));
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let mut command = Command::new(crate::boot_vm());
         command
@@ -51,6 +54,7 @@ impl Vm {
             .arg(guests.join(boot.guest))
             .env("VM_DISKS", &boot.disk)
             .env("VM_PIDFILE", &pid_file)
+            .env("VM_LOG", &console)
             .env("VM_FLAVOUR", KERNEL)
             .env("VM_TIMEOUT", SECONDS)
             .envs(boot.rig.iter().copied())
@@ -66,7 +70,7 @@ impl Vm {
                 let _ = tell.send(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        Self { rig, pid_file, lines }
+        Self { rig, pid_file, console, lines }
     }
 
     /// The next line; none when the machine has ended.
@@ -84,7 +88,13 @@ impl Vm {
 
     fn ended_by_itself(&mut self) -> ! {
         let status = self.rig.wait().expect("the rig ends");
-        panic!("the machine ended by itself: {status} ({CUT}: QEMU before its guest)");
+        let console = std::fs::read(&self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let lines: Vec<&str> = console.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        panic!(
+            "the machine ended by itself: {status} ({CUT}: QEMU before its guest); its console:\n{last}"
+        );
     }
 
     /// The lines of a span of time, which the machine must outlive.
