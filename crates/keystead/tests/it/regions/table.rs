@@ -37,7 +37,7 @@ fn code(cause: &str) -> (u16, &'static str) {
     match cause {
         "key-disabled" => (400, "KMS.DisabledException"),
         "second-key-unusable" => (400, "KMS.KMSInvalidStateException"),
-        "kms-unreachable" => (503, "SlowDown"),
+        "kms-unreachable" => (503, "ServiceUnavailable"),
         other => panic!("{other} is not in the table"),
     }
 }
