@@ -51,7 +51,6 @@ impl Disk {
             fs::create_dir_all(folder)?;
         }
         check_layout(root)?;
-        stage::empty(root)?;
         sync_folder(root)?;
         let reaper = Reaper::start(root.to_owned())?;
         let (ballast, swept) = (Ballast::new(root), AtomicU64::new(0));
@@ -61,6 +60,11 @@ impl Disk {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Removes what an earlier process was receiving; to be called once the folder is this one's.
+    pub(crate) fn empty_stages(&self) -> io::Result<()> {
+        stage::empty(&self.root)
     }
 
     pub(crate) fn count_swept(&self, things: u64) {

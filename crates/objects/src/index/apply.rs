@@ -72,7 +72,10 @@ impl Change {
     pub(super) fn deletes(&self) -> bool {
         match self {
             Self::Replica(replica) => !matches!(replica.becomes, Becomes::Object(_)),
-            Self::DeleteObject { .. } | Self::AbortUpload { .. } | Self::RemoveBucket(_) => true,
+            Self::DeleteObject { .. }
+            | Self::AbortUpload { .. }
+            | Self::RemoveBucket(_)
+            | Self::Confirm(_) => true,
             _ => false,
         }
     }

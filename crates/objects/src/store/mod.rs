@@ -76,6 +76,7 @@ impl Store {
     ) -> Result<Arc<Self>, StoreError> {
         let disk = Arc::new(Disk::open(folder)?);
         let index = Index::open(&disk, role, &clock)?;
+        disk.empty_stages()?;
         // Not had on a full disk: then it is laid when something is written.
         let _ = disk.ballast.lay();
         let buckets = RwLock::new(index.shared.buckets()?);

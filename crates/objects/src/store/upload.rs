@@ -72,7 +72,12 @@ impl Store {
         parts: Vec<CompletePart>,
         options: CompleteOptions,
     ) -> Result<Done, StoreError> {
-        let (upload, upload_row) = self.upload(bucket, key, upload_id).await?;
+        let (upload, upload_row) = match self.upload(bucket, key, upload_id).await {
+            Err(StoreError::NoSuchUpload) => {
+                return self.completed(bucket, key, upload_id, parts).await;
+            }
+            upload => upload?,
+        };
         if parts.is_empty() || parts.len() > usize::from(MAX_PARTS) {
             return Err(StoreError::NoParts);
         }
@@ -108,6 +113,33 @@ impl Store {
         let (change, pending, done) = made.await?;
         self.commit(change, vec![pending]).await?;
         Ok(done)
+    }
+
+    /// The same completion again, by a client that did not hear the answer: it is told the same,
+    /// while the object is still the one that the upload became.
+    async fn completed(
+        self: &Arc<Self>,
+        bucket: &str,
+        key: &str,
+        upload_id: &str,
+        parts: Vec<CompletePart>,
+    ) -> Result<Done, StoreError> {
+        let upload = Version::parse(upload_id).ok_or(StoreError::NoSuchUpload)?;
+        let (bucket, key) = (bucket.to_owned(), key.to_owned());
+        self.off(move |store| {
+            let found = store.find(&bucket, &key).map_err(|error| match error {
+                StoreError::NoSuchKey => StoreError::NoSuchUpload,
+                other => other,
+            });
+            let (row, record, _pin) = found?;
+            let named = parts.iter().map(|part| (part.number, &part.etag));
+            let same = record.parts.iter().map(|part| (part.number, &part.etag)).eq(named);
+            match row.version == upload && record.multipart && same {
+                true => Ok(record.done()),
+                false => Err(StoreError::NoSuchUpload),
+            }
+        })
+        .await
     }
 
     /// Drops an upload and its parts. Needs no key.

@@ -48,7 +48,7 @@ async fn parts_become_one_object() {
         (done.checksum.checksum.clone(), done.checksum.kind),
         (crc.finish(), Kind::FullObject)
     );
-    assert!(matches!(complete(named).await, Err(StoreError::NoSuchUpload)));
+    assert_eq!(complete(named).await.expect("told again"), done);
     world.wait_for_files(4);
     world.reopen();
     assert_eq!(world.get("one", "big").await.expect("read"), data);
@@ -200,4 +200,26 @@ async fn a_long_record_lies_in_its_file() {
     let record = world.file("one", "long", "record");
     std::fs::copy(world.file("one", "many", "record"), record).expect("replaced");
     assert!(matches!(world.get("one", "long").await, Err(StoreError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn a_completion_that_is_repeated_is_answered_as_the_first() {
+    let world = World::new().await;
+    let begun = world.store.create_upload("one", "k", UploadOptions::default()).await;
+    let id = begun.expect("begun").upload_id;
+    let named = world.parts("one", "k", &id, &[(1, &text(5 << 20)), (2, b"end")]).await;
+    let complete = async |named: Vec<CompletePart>| {
+        world.store.complete_upload("one", "k", &id, named, CompleteOptions::default()).await
+    };
+    let first = complete(named.clone()).await.expect("completed");
+    assert_eq!(complete(named.clone()).await.expect("again"), first);
+    // Another list of parts, or an object that is another one by now, is not the same call.
+    let other = complete(named[..1].to_vec()).await;
+    assert!(matches!(other, Err(StoreError::NoSuchUpload)), "{other:?}");
+    world.put("one", "k", b"new").await;
+    let late = complete(named.clone()).await;
+    assert!(matches!(late, Err(StoreError::NoSuchUpload)), "{late:?}");
+    world.store.delete("one", "k", WriteCondition::default()).await.expect("deleted");
+    let gone = complete(named).await;
+    assert!(matches!(gone, Err(StoreError::NoSuchUpload)), "{gone:?}");
 }
