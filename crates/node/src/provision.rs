@@ -36,6 +36,10 @@ enum ProvisionError {
     Record(#[from] std::io::Error),
     #[error("waits for the node of {0}, which has not tried its own key yet")]
     Other(Region),
+    #[error(
+        "the node's settings name no KMS endpoint for {0} under [kms]: its key cannot be heard"
+    )]
+    Unheard(Region),
 }
 
 /// Clusters whose key the watch named: it may have rotated.
@@ -94,7 +98,7 @@ pub(crate) async fn run(parts: Parts, mut assignment: watch::Receiver<Arc<Assign
             let Some(binding) = &wanted.binding else { continue };
             let done = async {
                 cluster(&parts, wanted, binding).await?;
-                others_canary(binding)?;
+                other_region(&parts.everywhere, binding)?;
                 if wanted.part == Part::Primary {
                     buckets(&parts, wanted, binding, &mut rotations).await?;
                 }
@@ -151,8 +155,11 @@ async fn cluster(
 }
 
 /// Nothing goes on before both keys can be asked; said, so that nobody looks for the fault here.
-fn others_canary(binding: &Binding) -> Result<(), ProvisionError> {
+fn other_region(everywhere: &Everywhere, binding: &Binding) -> Result<(), ProvisionError> {
     match &binding.second {
+        Some(second) if !everywhere.others.contains_key(second.key.region()) => {
+            Err(ProvisionError::Unheard(second.key.region().clone()))
+        }
         Some(second) if second.canary.is_none() => {
             Err(ProvisionError::Other(second.key.region().clone()))
         }

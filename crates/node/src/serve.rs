@@ -14,6 +14,7 @@ use crate::status::Board;
 use crate::{preflight, status};
 use keystead_envelope::memory::MemoryError;
 use keystead_types::{Assignment, Region};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -100,6 +101,7 @@ pub(crate) async fn serve_with(
     let incarnation = uuid::Uuid::now_v7().to_string();
 
     let serves_s3 = config.s3.is_some();
+    let heard: BTreeSet<Region> = everywhere.others.keys().cloned().collect();
     let named = Arc::new(Named::default());
     let keepers = Keepers {
         config: &config,
@@ -158,7 +160,9 @@ pub(crate) async fn serve_with(
             return Err(gone.unwrap_or_else(|_| silent()));
         }
         _ = tasks.join_next() => return Err(NodeError::TaskEnded),
-        failed = hand_on(assignment, &grants, (&fleet, served), &send_subjects, &made) => failed,
+        failed = hand_on(assignment, (&grants, &heard), (&fleet, served), &send_subjects, &made) => {
+            failed
+        }
     };
     // The keeper still renews meanwhile: an orderly end writes. A thread of its own, since the
     // runtime would wait for one of its pool whatever the deadline.
@@ -181,7 +185,7 @@ pub(crate) async fn serve_with(
 /// At each new assignment and each made grant: the threads first, then what the keeper guards.
 async fn hand_on(
     mut assignment: watch::Receiver<Arc<Assignment>>,
-    grants: &Grants,
+    (grants, heard): (&Grants, &BTreeSet<Region>),
     (fleet, buckets): (&Fleet, Option<&Buckets>),
     subjects: &watch::Sender<Arc<Vec<Subject>>>,
     made: &Notify,
@@ -192,7 +196,7 @@ async fn hand_on(
         if let Some(buckets) = buckets {
             buckets.assign(&current).map_err(io("start a thread of buckets"))?;
         }
-        let wanted = keeper::subjects(&current, grants).map_err(io("read the grants"))?;
+        let wanted = keeper::subjects(&current, grants, heard).map_err(io("read the grants"))?;
         subjects.send_replace(Arc::new(wanted));
         tokio::select! {
             changed = assignment.changed() => if changed.is_err() { return Ok(()) },

@@ -10,8 +10,9 @@ mod watch;
 use crate::grants::Grants;
 use keystead_types::{
     Assignment, BucketId, ClusterAssignment, ClusterId, EncryptionContext, KeyArn, LeaseSettings,
-    RoleArn, VolumeId, WrappedKey,
+    Region, RoleArn, VolumeId, WrappedKey,
 };
+use std::collections::BTreeSet;
 use std::io;
 
 /// One store of a cluster, with the grant it is opened by.
@@ -48,17 +49,27 @@ pub(crate) struct Subject {
     pub(crate) mismatch: Option<String>,
 }
 
-/// What an assignment and the made grants give the keeper to guard.
-pub(crate) fn subjects(assignment: &Assignment, grants: &Grants) -> io::Result<Vec<Subject>> {
-    assignment.clusters.iter().filter_map(|c| subject(c, grants).transpose()).collect()
+/// What an assignment and the made grants give the keeper to guard; `heard`: the other Regions whose
+/// KMS this node asks.
+pub(crate) fn subjects(
+    assignment: &Assignment,
+    grants: &Grants,
+    heard: &BTreeSet<Region>,
+) -> io::Result<Vec<Subject>> {
+    let clusters = assignment.clusters.iter();
+    clusters.filter_map(|c| subject(c, grants, heard).transpose()).collect()
 }
 
 /// A cluster without binding or canary has no lease yet; nor has one that the other Region's key is
 /// to freeze, too, before that key can be asked: the owner's word counts from the first byte.
-fn subject(wanted: &ClusterAssignment, grants: &Grants) -> io::Result<Option<Subject>> {
+fn subject(
+    wanted: &ClusterAssignment,
+    grants: &Grants,
+    heard: &BTreeSet<Region>,
+) -> io::Result<Option<Subject>> {
     let (Some(binding), Some(canary)) = (&wanted.binding, &wanted.canary) else { return Ok(None) };
     let second = second::counts(wanted);
-    if second.is_some_and(|s| s.canary.is_none()) {
+    if second.is_some_and(|s| s.canary.is_none() || !heard.contains(s.key.region())) {
         return Ok(None);
     }
     let mut mismatch = None;

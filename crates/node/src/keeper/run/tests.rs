@@ -92,6 +92,102 @@ async fn a_proof_that_fell_into_an_outage_is_made_again_soon() {
     assert!(next <= boot().plus(PROBE_EVERY * 2), "in {:?}", next.since(boot()));
 }
 
+/// A keeper over a real lease, of a cluster that the other Region's key freezes, too.
+fn of_two(data: &std::path::Path) -> (Keeper, ClusterId) {
+    let (mut keeper, cluster) = keeper(data, &Live::default());
+    let entry = keeper.entries.get_mut(&cluster).expect("adopted");
+    entry.lease = Box::new(super::super::second::Witness::new(&LeaseSettings::default()));
+    entry.subject = Arc::new(Subject { second: true, ..(*entry.subject).clone() });
+    (keeper, cluster)
+}
+
+fn said(state: LeaseWord, cause: Option<Cause>) -> LeaseStatus {
+    LeaseStatus { state, cause, detail: None, since_ms: 0, deletion_date_ms: None }
+}
+
+/// A round that came back now, asked now.
+fn round(keeper: &mut Keeper, cluster: &ClusterId, answer: Result<(), Failure>) {
+    let version = keeper.entries[cluster].subject.version;
+    std::thread::sleep(Duration::from_millis(1));
+    let (cluster, sent) = (cluster.clone(), boot());
+    keeper.on_round(Round { cluster, sent, version, parts: vec![(Whom::Canary, answer)] });
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_other_regions_key_freezes_until_a_proof_there_and_then_one_here() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut keeper, cluster) = of_two(folder.path());
+    let seconds = keeper.parts.seconds.clone();
+    let view = |keeper: &Keeper| keeper.entries[&cluster].lease.view();
+
+    // Known from before this process: not even the first proof opens.
+    seconds.saw(&cluster, &said(LeaseWord::Frozen, Some(Cause::KeyDisabled)));
+    round(&mut keeper, &cluster, Ok(()));
+    assert_eq!(view(&keeper).cause, Some(Cause::SecondKeyUnusable));
+
+    // Silence there changes nothing; a proof there asks for one here at once.
+    seconds.saw(&cluster, &said(LeaseWord::Lapsed, None));
+    round(&mut keeper, &cluster, Ok(()));
+    assert_eq!(view(&keeper).word, LeaseWord::Frozen);
+    keeper.entries.get_mut(&cluster).expect("there").schedule(boot());
+    seconds.saw(&cluster, &said(LeaseWord::Live, None));
+    keeper.on_tick();
+    assert_eq!(keeper.rounds.len(), 1, "no proof was asked for");
+    round(&mut keeper, &cluster, Ok(()));
+    assert_eq!(view(&keeper).word, LeaseWord::Live);
+
+    // From a live lease: the next tick freezes.
+    seconds.saw(&cluster, &said(LeaseWord::Frozen, Some(Cause::PolicyDenies)));
+    keeper.on_tick();
+    assert_eq!(view(&keeper).cause, Some(Cause::SecondKeyUnusable));
+    let told = keeper.entries[&cluster].diagnosis.clone().expect("told");
+    assert!(told.detail.contains("policy-denies"), "{}", told.detail);
+
+    // What this Region's own key says is the nearer cause, and stays it.
+    let refused =
+        Failure::Refused { cause: Cause::KeyDisabled, detail: "no".into(), request_id: None };
+    round(&mut keeper, &cluster, Err(refused));
+    keeper.on_tick();
+    assert_eq!(view(&keeper).cause, Some(Cause::KeyDisabled));
+    // And with this one mended the other still stands.
+    round(&mut keeper, &cluster, Ok(()));
+    keeper.on_tick();
+    assert_eq!(view(&keeper).cause, Some(Cause::SecondKeyUnusable));
+}
+
+#[tokio::test]
+async fn only_two_dead_keys_are_a_dead_cluster() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut keeper, cluster) = of_two(folder.path());
+    let gone = |keeper: &mut Keeper| {
+        let head = keystead_aws::watch::Head {
+            sequence: 1,
+            chain: "00".repeat(32),
+            signature: String::new(),
+        };
+        let response = keystead_aws::watch::WatchResponse {
+            sequence: 7,
+            epoch: "e".into(),
+            named: vec![],
+            scheduler_time_ms: 2_000,
+            head,
+        };
+        let watched = Arc::new(keeper.watched());
+        keeper.on_watch(&watching::Answer { sent: boot(), watched, response });
+        keeper.entries[&cluster].lease.view().word
+    };
+    let deleted =
+        Failure::Refused { cause: Cause::KeyDeleted, detail: "gone".into(), request_id: None };
+    round(&mut keeper, &cluster, Err(deleted));
+    keeper.entries.get_mut(&cluster).expect("there").deletion_date_ms = Some(1_000);
+    assert_eq!(gone(&mut keeper), LeaseWord::Frozen, "the other key may come back");
+    let seconds = keeper.parts.seconds.clone();
+    seconds.saw(&cluster, &said(LeaseWord::Frozen, Some(Cause::KeyDisabled)));
+    assert_eq!(gone(&mut keeper), LeaseWord::Frozen);
+    seconds.saw(&cluster, &said(LeaseWord::Dead, None));
+    assert_eq!(gone(&mut keeper), LeaseWord::Dead);
+}
+
 #[tokio::test]
 async fn what_the_watch_named_is_proved_even_when_the_sequence_cannot_be_kept() {
     let folder = tempfile::tempdir().expect("a folder");
