@@ -276,14 +276,15 @@ fn fix(cluster: &Cluster, judged: &Judgement<'_>, fault: &Fault<'_>) -> Vec<Stri
         Cause::NodeSilent => {
             vec!["keystead doctor".to_owned(), "keystead node serve --config FILE".to_owned()]
         }
-        Cause::KeyStoreRolledBack => vec![
-            "keystead audit verify".to_owned(),
-            "rm DIR/node/REGION/sequence.json  # on the node, once the KMS's older store is accepted; then restart the node".to_owned(),
-        ],
-        Cause::WrappedKeyMismatch if !fault.volumes => vec![
-            format!("keystead bucket list {name}"),
-            "keystead audit verify".to_owned(),
-        ],
+        Cause::KeyStoreRolledBack => {
+            let forget = "keystead audit verify, then, once the KMS's older store is accepted, on the node: rm DIR/node/REGION/sequence.json and restart the node";
+            let both = "on the other Region's node: rm DIR/node/OTHER/second/REGION/sequence.json and restart it, too";
+            let two = cluster.backup_region.is_some();
+            [forget].into_iter().chain(two.then_some(both)).map(str::to_owned).collect()
+        }
+        Cause::WrappedKeyMismatch if !fault.volumes => {
+            vec![format!("keystead bucket list {name}"), "keystead audit verify".to_owned()]
+        }
         Cause::WrappedKeyMismatch => refused(cluster, judged, cause)
             .into_iter()
             .map(|v| format!("keystead volume show {v}"))

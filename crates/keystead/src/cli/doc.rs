@@ -83,7 +83,7 @@ pub(crate) enum DocCommand {
         #[command(flatten)]
         format: Format,
     },
-    /// Remove a document, and with it every link to it
+    /// Remove a document; links to it lead nowhere from then on
     Rm {
         /// Name or id of the cluster
         #[arg(value_parser = cluster_name)]

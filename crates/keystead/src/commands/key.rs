@@ -9,6 +9,7 @@ use anyhow::Result;
 use keystead_types::KeyArn;
 use serde::Serialize;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// What became of one key.
 #[derive(Serialize)]
@@ -34,7 +35,7 @@ pub(crate) async fn run(args: KeyArgs) -> Result<ExitCode> {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL, unless the keys lie at AWS), or source the file that `keystead dev --env FILE` wrote",
             )
     })?;
-    let outcomes = each(&wire, operation, keys).await;
+    let outcomes = each(&Arc::new(wire), operation, keys).await;
     let whole = outcomes.iter().all(|o| o.done);
     if of.format.json {
         json(&outcomes)?;
@@ -48,13 +49,23 @@ pub(crate) async fn run(args: KeyArgs) -> Result<ExitCode> {
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Tries them all.
-async fn each(wire: &Wire, operation: &str, keys: Vec<KeyArn>) -> Vec<Outcome> {
+/// Tries them all at the same time: a KMS that hangs must not hold up the next.
+async fn each(wire: &Arc<Wire>, operation: &'static str, keys: Vec<KeyArn>) -> Vec<Outcome> {
+    let ask = |key: KeyArn| {
+        let wire = wire.clone();
+        tokio::spawn(async move {
+            let error = change(&wire, operation, &key).await.err();
+            let region = key.region().to_string();
+            Outcome { region, key, done: error.is_none(), error }
+        })
+    };
+    let asked: Vec<_> = keys.into_iter().map(ask).collect();
     let mut outcomes = Vec::new();
-    for key in keys {
-        let error = change(wire, operation, &key).await.err();
-        let region = key.region().to_string();
-        outcomes.push(Outcome { region, key, done: error.is_none(), error });
+    for one in asked {
+        match one.await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+        }
     }
     outcomes
 }
@@ -158,6 +169,7 @@ mod tests {
             _ => None,
         })
         .expect("a wire");
+        let wire = Arc::new(wire);
         let keys = vec![arn("eu-central-1"), arn("eu-west-1")];
         let outcomes =
             super::super::on_runtime(async { Ok(each(&wire, "DisableKey", keys.clone()).await) })

@@ -253,8 +253,8 @@ impl Shelf {
                         let kept =
                             AccessKey { sealed: sealed.clone(), secret: Some(secret.clone()) };
                         self.lock().access_keys.insert(id.clone(), kept);
-                        // That of links stays here: nobody asked for it.
-                        let told = key.role != S3Role::Links;
+                        // Those of links and replication stay here: nobody asked for them.
+                        let told = matches!(key.role, S3Role::Reader | S3Role::Writer);
                         let secret = if told { secret.to_string() } else { String::new() };
                         let access_key_id = id.clone();
                         self.parts.board.s3_key(MadeS3Key { access_key_id, sealed, secret });

@@ -86,6 +86,8 @@ struct Entry {
     refused: bool,
     /// The other Region's key refuses.
     second_refused: bool,
+    /// Since when it is guarded.
+    begun: Boot,
 }
 
 struct Keeper {
@@ -153,7 +155,13 @@ pub(crate) async fn run(parts: Parts) -> std::io::Result<()> {
 
 impl Keeper {
     fn adopt(&mut self, wanted: &[Subject]) {
-        self.entries.retain(|id, _| wanted.iter().any(|s| s.cluster == *id));
+        let none = LeaseView { word: LeaseWord::None, cause: None, until: None };
+        let gone = |id: &ClusterId| wanted.iter().all(|s| s.cluster != *id);
+        for id in self.entries.keys().filter(|id| gone(id)) {
+            // Nobody asks for it any more: what it opened is to be shut.
+            (self.parts.tell)(id, none);
+        }
+        self.entries.retain(|id, _| !gone(id));
         for subject in wanted {
             let known = self.entries.get(&subject.cluster);
             if known.is_some_and(|e| Subject { version: 0, ..(*e.subject).clone() } == *subject) {
@@ -188,6 +196,7 @@ impl Keeper {
                     since_ms: SystemClock.wall_ms(),
                     refused: false,
                     second_refused: false,
+                    begun: boot(),
                 },
             };
             self.entries.insert(subject.cluster.clone(), entry);
@@ -313,6 +322,10 @@ impl Keeper {
         match verdict(&round.parts) {
             // The watch's first answer names every key, so that a proof follows it at once.
             Ok(()) if self.rolled_back != Some(false) => {}
+            // The other key may have said no while this process was not there to hear it.
+            Ok(()) if entry.waits_for_second(now, &self.parts.seconds) => {
+                entry.next_proof = now.plus(TICK * 2);
+            }
             Ok(()) => {
                 entry.refused = false;
                 entry.last_ok = entry.last_ok.max(Some(round.sent));
@@ -399,6 +412,13 @@ impl Entry {
     fn schedule(&mut self, now: Boot) {
         let live = self.lease.view().word == LeaseWord::Live;
         self.next_proof = now.plus(jittered(if live { PROOF_EVERY } else { PROBE_EVERY }));
+    }
+
+    /// The other Region's key has not answered yet, and its KMS is not silent for a lease's length.
+    fn waits_for_second(&self, now: Boot, seconds: &Seconds) -> bool {
+        let silence = Duration::from_millis(self.subject.settings.silence_ms);
+        let waits = self.subject.second && now < self.begun.plus(silence);
+        waits && !seconds.heard(&self.subject.cluster)
     }
 
     /// One hand is enough: while the other Region's key refuses, no proof of this one's thaws. What

@@ -15,7 +15,7 @@ use keystead_types::{
     LeaseWord, Region, Revocation, SecondKey,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,27 +33,44 @@ pub(crate) struct Refusal {
 /// The refusals that stand, in memory and in `DATA/second.json`.
 pub(crate) struct Seconds {
     path: PathBuf,
-    refused: Mutex<BTreeMap<ClusterId, Refusal>>,
+    known: Mutex<Known>,
+    /// Held while the file is written, so that an older state never comes after a newer one.
+    file: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    refused: BTreeMap<ClusterId, Refusal>,
+    /// Whose other key has answered since this process started.
+    heard: BTreeSet<ClusterId>,
+    /// The file is older than this.
+    unwritten: bool,
 }
 
 impl Seconds {
     pub(crate) fn load(data: &Path) -> io::Result<Self> {
         let path = data.join("second.json");
         let refused = disk::load(&path)?.unwrap_or_default();
-        Ok(Self { path, refused: Mutex::new(refused) })
+        let known = Mutex::new(Known { refused, ..Known::default() });
+        Ok(Self { path, known, file: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, Refusal>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The other key has said yes or no since this process started.
+    pub(crate) fn heard(&self, cluster: &ClusterId) -> bool {
+        self.lock().heard.contains(cluster)
     }
 
     /// The refusal that stands for a cluster.
     pub(crate) fn refusal(&self, cluster: &ClusterId) -> Option<Refusal> {
-        self.lock().get(cluster).cloned()
+        self.lock().refused.get(cluster).cloned()
     }
 
-    /// What the other Region's lease has come to. A refusal counts at once and is on disk when this
-    /// returns; only a proof that held takes it back.
+    /// What the other Region's lease has come to; said again and again. A refusal counts at once and
+    /// is written until it is on disk; only a proof that held takes it back.
     pub(crate) fn saw(&self, cluster: &ClusterId, said: &LeaseStatus) {
         let now = match said.state {
             LeaseWord::Frozen | LeaseWord::Dead => Some(Refusal {
@@ -64,19 +81,29 @@ impl Seconds {
             LeaseWord::Live => None,
             LeaseWord::None | LeaseWord::Unproved | LeaseWord::Lapsed => return,
         };
-        let all = {
-            let mut refused = self.lock();
-            if refused.get(cluster) == now.as_ref() {
+        {
+            let mut known = self.lock();
+            known.heard.insert(cluster.clone());
+            if known.refused.get(cluster) != now.as_ref() {
+                known.unwritten = true;
+                match now {
+                    Some(refusal) => known.refused.insert(cluster.clone(), refusal),
+                    None => known.refused.remove(cluster),
+                };
+            }
+            if !known.unwritten {
                 return;
             }
-            match now {
-                Some(refusal) => refused.insert(cluster.clone(), refusal),
-                None => refused.remove(cluster),
-            };
-            refused.clone()
+        }
+        let _turn = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = {
+            let mut known = self.lock();
+            known.unwritten = false;
+            known.refused.clone()
         };
         if let Err(error) = disk::replace(&self.path, &all) {
-            tracing::error!(%cluster, %error, "what the other Region's key says cannot be kept");
+            self.lock().unwritten = true;
+            tracing::error!(%cluster, %error, "what the other Region's key says cannot be kept yet");
         }
     }
 }
@@ -152,9 +179,27 @@ mod tests {
         let again = Seconds::load(folder.path()).expect("kept");
         let stands = again.refusal(&cluster).expect("it stands");
         assert_eq!((stands.cause, stands.dead), (Cause::KeyDisabled, false));
+        assert!(!again.heard(&cluster), "what an earlier process heard");
         again.saw(&cluster, &said(LeaseWord::Dead, None));
+        assert!(again.heard(&cluster));
         assert!(again.refusal(&cluster).is_some_and(|r| r.dead));
         again.saw(&cluster, &said(LeaseWord::Live, None));
         assert_eq!(Seconds::load(folder.path()).expect("kept").refusal(&cluster), None);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_the_disk_is_mended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
+        std::fs::write(&data, "in the way of the folder").expect("written");
+        let cluster = ClusterId::from_uuid(uuid::Uuid::now_v7());
+        let path = data.join("second.json");
+        let seconds = Seconds { path, known: Mutex::default(), file: Mutex::default() };
+        let refused = said(LeaseWord::Frozen, Some(Cause::KeyDisabled));
+        seconds.saw(&cluster, &refused);
+        assert!(seconds.refusal(&cluster).is_some(), "it counts all the same");
+        std::fs::remove_file(&data).expect("mended");
+        seconds.saw(&cluster, &refused);
+        assert!(Seconds::load(&data).expect("kept").refusal(&cluster).is_some());
     }
 }

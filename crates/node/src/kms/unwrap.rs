@@ -57,6 +57,8 @@ pub(crate) fn make_for_two(
     context: &EncryptionContext,
 ) -> Result<Vec<WrappedKey>, Failure> {
     on_own_thread(async {
+        // First: while the other Region is silent no data key is made that nobody can use.
+        let there = as_tenant(other, role).await.map_err(|failure| failure.of(second))?;
         let generated = as_tenant(own, role)
             .await?
             .generate_data_key()
@@ -74,9 +76,7 @@ pub(crate) fn make_for_two(
             let detail = format!("a data key of {} bytes came", plaintext.len());
             return Err(Failure::Silent { detail });
         }
-        let encrypted = as_tenant(other, role)
-            .await
-            .map_err(|failure| failure.of(second))?
+        let encrypted = there
             .encrypt()
             .key_id(second.to_string())
             .plaintext(Blob::new(plaintext.as_slice()))

@@ -240,7 +240,7 @@ async fn the_key_that_nodes_replicate_with_is_nobodys() {
     assert_eq!(w.call(&token, "POST", &rotate, Some(json!({}))).await.0, 404);
     let wanted = json!({ "role": "replicator" });
     let (status, refused) = w.call(&token, "POST", &path, Some(wanted)).await;
-    assert_eq!((status, &refused["title"]), (422, &json!("role not given")));
+    assert_eq!((status, &refused["title"]), (422, &json!("bad role")));
     let kept = w.assignment().await.clusters.remove(0).s3_keys;
     assert_eq!(kept.len(), 1);
 }

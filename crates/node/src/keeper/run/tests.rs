@@ -136,6 +136,16 @@ async fn a_refusal_of_the_other_regions_key_freezes_until_a_proof_there_and_then
     round(&mut keeper, &cluster, Ok(()));
     assert_eq!(view(&keeper).word, LeaseWord::Live);
 
+    // Not heard in this process: nothing opens yet, and it is asked again soon.
+    let (mut fresh, other) = of_two(tempfile::tempdir().expect("a folder").path());
+    round(&mut fresh, &other, Ok(()));
+    assert_eq!(fresh.entries[&other].lease.view().word, LeaseWord::Unproved);
+    assert!(fresh.entries[&other].next_proof < boot().plus(PROBE_EVERY));
+    // Its KMS is silent for a lease's length: then its word is not waited for.
+    fresh.entries.get_mut(&other).expect("there").begun = Boot::since_boot(Duration::ZERO);
+    round(&mut fresh, &other, Ok(()));
+    assert_eq!(fresh.entries[&other].lease.view().word, LeaseWord::Live);
+
     // From a live lease: the next tick freezes.
     seconds.saw(&cluster, &said(LeaseWord::Frozen, Some(Cause::PolicyDenies)));
     keeper.on_tick();
