@@ -21,7 +21,7 @@ fn objects_wait_while_the_backup_regions_node_is_away() {
         told["pending"].as_u64().is_some_and(|n| n > 0) && told["oldest"].is_string(),
         "{told}"
     );
-    // All that was there at the beginning still waits, save what was written over since.
+    // `still` was acknowledged first and is not written over.
     assert!(lag + 1_500 >= away.as_millis() as u64, "{told}");
     let message = told["message"].as_str().unwrap_or_default();
     assert!(message.contains("the other Region is not reached"), "{told}");
@@ -35,8 +35,8 @@ fn objects_wait_while_the_backup_regions_node_is_away() {
     let (took, files) = settled(&pair, &users, &known);
     assert!(status("COMPLETED"));
     eprintln!(
-        "FIGURE regions: the backup's node away for {} s under load: {acknowledged} changes acknowledged, {} waited, lag {lag} ms; \
-         0 waited {} ms after its return, {files} files equal",
+        "FIGURE regions: the backup's node away for {} s under load: {acknowledged} changes \
+         acknowledged, {} waited, lag {lag} ms; 0 waited {} ms after its return, {files} files equal",
         away.as_secs(),
         told["pending"],
         took.as_millis()

@@ -56,7 +56,8 @@ fn stock_tools_open_the_objects_of_either_region_with_either_key_alone() {
         owner.call("EnableKey", json!({ "KeyId": refused }));
     }
     eprintln!(
-        "FIGURE exit: stock aws-encryption-cli opened a bucket's folder of each Region with each key alone, the other refused"
+        "FIGURE exit: stock aws-encryption-cli opened a bucket's folder of each \
+         Region with each key alone, the other refused"
     );
     drop(gone);
     pair.stage.world.stop();

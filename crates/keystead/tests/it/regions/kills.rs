@@ -31,8 +31,9 @@ fn killed_nodes_of_two_regions_lose_no_objects_and_catch_up() {
     let (acknowledged, replicas, known) = load.finish();
     let (took, files) = settled(&pair, &users, &known);
     eprintln!(
-        "FIGURE regions: {kills} kills of each node under load: {acknowledged} changes acknowledged, 0 lost, {replicas} replicas read, \
-         none half; served again <= {} ms, caught up {} ms after the last, {files} files equal",
+        "FIGURE regions: {kills} kills of each node under load: {acknowledged} changes acknowledged, \
+         0 lost, {replicas} replicas read, none half; served again <= {} ms, caught up {} ms after \
+         the last, {files} files equal",
         longest.as_millis(),
         took.as_millis()
     );

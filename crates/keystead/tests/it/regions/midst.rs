@@ -48,9 +48,10 @@ fn either_key_refused_in_mid_replication_loses_no_objects_and_leaves_none_half()
     let (acknowledged, replicas, known) = load.finish();
     let (took, files) = settled(&pair, &users, &known);
     eprintln!(
-        "FIGURE regions: {rounds} refusals by one of two keys in mid-replication: last plaintext or acknowledgement of either Region \
-         <= {} ms after KMS's answer, both serve <= {} ms after EnableKey; {waited} changes waited for it in all, {acknowledged} \
-         acknowledged, 0 lost, {replicas} replicas read, none half; caught up {} ms after the last, {files} files equal",
+        "FIGURE regions: {rounds} refusals by one of two keys in mid-replication: last plaintext or \
+         acknowledgement of either Region <= {} ms after KMS's answer, both serve <= {} ms after \
+         EnableKey; {waited} changes waited for it in all, {acknowledged} acknowledged, 0 lost, \
+         {replicas} replicas read, none half; caught up {} ms after the last, {files} files equal",
         fence.as_millis(),
         thaw.as_millis(),
         took.as_millis()
