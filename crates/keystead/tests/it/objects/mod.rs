@@ -62,7 +62,7 @@ fn enable(stage: &Stage, cluster: &Cluster) -> Instant {
 }
 
 /// Waits until an object is answered again; says how long after `since`.
-fn back(s3: &S3, path: &str, since: Instant) -> Duration {
+pub(crate) fn back(s3: &S3, path: &str, since: Instant) -> Duration {
     loop {
         if s3.call("HEAD", path, "", b"").is_ok_and(|r| r.status == 200) {
             return since.elapsed();

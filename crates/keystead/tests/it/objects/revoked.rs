@@ -86,7 +86,7 @@ fn uploader(s3: S3, seen: Arc<Seen>, label: String) -> JoinHandle<()> {
             n += 1;
             let path = format!("/documents/{label}-{n}");
             seen.begun.lock().expect("held").insert(path.clone());
-            if upload(&s3, &path, &[&first, &second]).is_some() {
+            if s3.upload(&path, &[&first, &second], PAUSE).is_some() {
                 seen.now();
                 seen.acknowledged.lock().expect("held").insert(path);
             } else {
@@ -94,25 +94,6 @@ fn uploader(s3: S3, seen: Arc<Seen>, label: String) -> JoinHandle<()> {
             }
         }
     })
-}
-
-fn upload(s3: &S3, path: &str, parts: &[&[u8]]) -> Option<()> {
-    let begun = s3.call("POST", path, "uploads=", b"").ok().filter(|r| r.status == 200)?;
-    let id = begun.element("UploadId")?;
-    let mut list = String::new();
-    for (i, part) in parts.iter().enumerate() {
-        let query = format!("partNumber={}&uploadId={id}", i + 1);
-        let done = s3.write_slowly(path, &query, part, PAUSE).ok().filter(|r| r.status == 200)?;
-        let etag = done.header("etag")?;
-        list.push_str(&format!(
-            "<Part><PartNumber>{}</PartNumber><ETag>{etag}</ETag></Part>",
-            i + 1
-        ));
-    }
-    let whole = format!("<CompleteMultipartUpload>{list}</CompleteMultipartUpload>");
-    let query = format!("uploadId={id}");
-    let done = s3.call("POST", path, &query, whole.as_bytes()).ok()?;
-    (done.status == 200 && done.code().is_empty()).then_some(())
 }
 
 fn cycle(

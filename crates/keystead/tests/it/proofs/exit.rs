@@ -10,14 +10,19 @@ use std::process::Command;
 
 const PAGE: &str = "docs/exit.md";
 
-/// The page's shell blocks, in order.
-fn blocks() -> Vec<String> {
+/// The page's shell blocks of volumes, and those of objects, each in order.
+pub(crate) fn blocks() -> [Vec<String>; 2] {
     let text = std::fs::read_to_string(crate::repository(PAGE)).expect("docs/exit.md");
+    let (volumes, objects) = text.split_once("## Objects").expect("both");
+    [volumes, objects].map(shell_blocks)
+}
+
+fn shell_blocks(text: &str) -> Vec<String> {
     let blocks = text.split("```sh\n").skip(1);
     blocks.map(|b| b.split("\n```").next().expect("an end").to_owned() + "\n").collect()
 }
 
-fn shell(folder: &Path, script: &str, env: &[(&str, &str)]) -> String {
+pub(crate) fn shell(folder: &Path, script: &str, env: &[(&str, &str)]) -> String {
     let out = Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])
         .current_dir(folder)
@@ -72,7 +77,8 @@ fn stock_tools_open_a_volume_with_the_owners_key() {
         "{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         aws.parent().expect("a folder").display()
     );
-    let [passphrase, test, files] = <[String; 3]>::try_from(blocks()).expect("three blocks");
+    let [volumes, _] = blocks();
+    let [passphrase, test, files] = <[String; 3]>::try_from(volumes).expect("three blocks");
     let endpoint = stage.world.env("KEYSTEAD_AWS_ENDPOINT").to_owned();
     let owner = [
         ("PATH", path.as_str()),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How it breaks.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// As with `errors=remount-ro`: reads go on, writes answer EROFS.
     ReadOnly,
     /// The journal's own disk is gone: all answers EIO, and what was not flushed is lost.
@@ -18,12 +18,12 @@ pub(super) enum Way {
 
 /// An ext4 on a loop device, mounted below a folder whose unmounts reach the holder's namespace,
 /// as on every system that systemd started.
-pub(super) struct Disk {
+pub(crate) struct Disk {
     shared: tempfile::TempDir,
     device: String,
 }
 
-pub(super) fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let out = Command::new(program).args(args).output().expect("it runs");
     let text = String::from_utf8_lossy(&out.stdout).trim().to_owned();
     let errors = String::from_utf8_lossy(&out.stderr);
@@ -32,7 +32,7 @@ pub(super) fn run(program: &str, args: &[&str]) -> String {
 }
 
 impl Disk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let prefix = format!("kst-{}-", std::process::id());
         let shared = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder");
         let image = shared.path().join("image");
@@ -53,19 +53,19 @@ impl Disk {
     }
 
     /// A folder on it.
-    pub(super) fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         let folder = self.mount_point().join("folder");
         std::fs::create_dir_all(&folder).expect("a folder");
         folder
     }
 
-    pub(super) fn mount(&self, how: &str) {
+    pub(crate) fn mount(&self, how: &str) {
         let options = format!("{how},errors=remount-ro");
         run("mount", &["-o", &options, &self.device, text(&self.mount_point())]);
     }
 
     /// Breaks it; a write of our own must see it.
-    pub(super) fn shatter(&self, way: Way) {
+    pub(crate) fn shatter(&self, way: Way) {
         let mount = self.mount_point();
         match way {
             Way::ReadOnly => {
@@ -89,7 +89,7 @@ impl Disk {
     }
 
     /// As the operator: unmount, which needs everybody to have let go of it.
-    pub(super) fn unmount(&self, within: Duration) {
+    pub(crate) fn unmount(&self, within: Duration) {
         let begun = Instant::now();
         loop {
             let tried = Command::new("umount").arg(self.mount_point()).output().expect("it runs");
@@ -106,7 +106,7 @@ impl Disk {
     }
 
     /// The whole repair.
-    pub(super) fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.unmount(Duration::from_secs(20));
         // 1: there were errors, and they are mended.
         let checked = Command::new("fsck.ext4").args(["-f", "-p", &self.device]).output();

@@ -4,7 +4,14 @@
 //!
 //! `cargo xtask test` runs a sample; `cargo xtask soak objects` the full counts.
 
+mod away;
 mod calls;
+mod exit;
+mod kills;
+mod load;
+mod midst;
+mod room;
+mod sealed;
 mod table;
 mod walk;
 
@@ -13,8 +20,9 @@ use crate::joint::proxy::Proxy;
 use crate::joint::stage::{Cluster, REGION, Stage, address};
 use crate::objects::client::S3;
 use crate::objects::{access_key, count};
-use crate::world::{World, WorldOptions};
+use crate::world::{Alone, World, WorldOptions};
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) const SECOND: &str = "eu-west-1";
@@ -38,15 +46,27 @@ pub(crate) enum Keys {
 
 impl Pair {
     pub(crate) fn start(name: &str, keys: Keys, revocation: &str) -> Self {
+        Self::start_with(Alone::take(), name, keys, revocation, Vec::new())
+    }
+
+    /// The same, when the machine is ours already, with parts of the folder on other disks.
+    pub(crate) fn start_with(
+        alone: Alone,
+        name: &str,
+        keys: Keys,
+        revocation: &str,
+        elsewhere: Vec<(&'static str, PathBuf)>,
+    ) -> Self {
         let ways = [Proxy::start(), Proxy::start()];
         let url = |way: &Proxy| Some(format!("http://{}", way.address));
         let options = WorldOptions {
             two_regions: true,
             node_kms_endpoint: url(&ways[0]),
             second_kms_endpoint: url(&ways[1]),
+            elsewhere,
             ..WorldOptions::default()
         };
-        let world = World::start_with(options, |env| {
+        let world = World::start_alone(alone, options, |env| {
             ways.iter().for_each(|way| way.send_to(address(env("KEYSTEAD_AWS_ENDPOINT"))));
         });
         let stage = Stage::new(world);
@@ -68,6 +88,27 @@ impl Pair {
             0 => (&self.stage.owner, &self.cluster.key_arn),
             _ => (&self.there, &self.second_key),
         }
+    }
+
+    /// Waits until the cluster's own bucket serves in both Regions.
+    pub(crate) fn documents(&self, users: &[S3; 2]) {
+        self.until("the bucket in both Regions", Duration::from_secs(20), || {
+            let serves =
+                |user: &S3| user.call("HEAD", "/documents", "", b"").is_ok_and(|r| r.status == 200);
+            users.iter().all(serves).then_some(())
+        });
+    }
+
+    /// Where a Region's node keeps the cluster's objects.
+    pub(crate) fn folder(&self, region: &str) -> PathBuf {
+        let id = self.view()["id"].as_str().expect("an id").to_owned();
+        self.stage.world.data().join(format!("node/{region}/objects/{id}"))
+    }
+
+    /// How far replication is, as control tells it.
+    pub(crate) fn replication(&self) -> Value {
+        let shown = ["cluster", "get", &self.cluster.name, "--json"];
+        self.stage.world.cli_json(&shown)["replication"].clone()
     }
 
     pub(crate) fn view(&self) -> Value {

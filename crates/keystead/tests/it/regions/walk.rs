@@ -1,6 +1,6 @@
 //! From two keys to an object in both Regions, and out again by stock tools under either key.
 
-use super::{Keys, Pair, SECOND};
+use super::{Keys, Pair};
 use crate::objects::text;
 use std::time::{Duration, Instant};
 
@@ -64,56 +64,6 @@ fn objects_go_to_the_backup_region_and_open_under_either_key() {
     }
     pair.stage.wait("both", "Ready", None, Duration::from_secs(5));
 
-    // What was acknowledged in either's absence arrives: the backup's node down for a while.
-    let down = pair.stage.world.hold_down("node-eu-west-1");
-    for n in 0..20 {
-        let path = format!("/documents/while-down-{n}");
-        assert_eq!(here.call("PUT", &path, "", path.as_bytes()).expect("answered").status, 200);
-    }
-    assert_eq!(here.call("DELETE", "/documents/contract", "", b"").expect("answered").status, 204);
-    drop(down);
-    pair.until("all of it", Duration::from_secs(30), || {
-        let there_all = (0..20).all(|n| {
-            let path = format!("/documents/while-down-{n}");
-            there.call("GET", &path, "", b"").is_ok_and(|r| r.body == path.as_bytes())
-        });
-        let gone = there.call("GET", "/documents/contract", "", b"").is_ok_and(|r| r.status == 404);
-        (there_all && gone).then_some(())
-    });
-
-    // The two folders hold the same sealed bytes.
-    let folder = |region: &str| pair.stage.world.data().join(format!("node/{region}/objects"));
-    let sealed = |region: &str| {
-        let mut found = std::collections::BTreeMap::new();
-        files(&folder(region), &mut found);
-        found
-    };
-    let (first, second) = (sealed(crate::joint::stage::REGION), sealed(SECOND));
-    assert!(first.len() >= 40, "{} files", first.len());
-    assert_eq!(first.keys().collect::<Vec<_>>(), second.keys().collect::<Vec<_>>());
-    assert!(first == second, "a replica differs from what it is of");
+    assert!(super::sealed::same(&pair) >= 2, "a part and a record");
     pair.stage.world.stop();
-}
-
-/// Parts and records below a folder, by their path in it.
-fn files(folder: &std::path::Path, found: &mut std::collections::BTreeMap<String, Vec<u8>>) {
-    fn walk(
-        root: &std::path::Path,
-        at: &std::path::Path,
-        found: &mut std::collections::BTreeMap<String, Vec<u8>>,
-    ) {
-        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                walk(root, &path, found);
-                continue;
-            }
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("part") || name.starts_with("record") {
-                let below = path.strip_prefix(root).expect("below").display().to_string();
-                found.insert(below, std::fs::read(&path).expect("readable"));
-            }
-        }
-    }
-    walk(folder, folder, found);
 }
