@@ -63,6 +63,11 @@ pub(crate) enum Change {
     },
     /// The other Region has it.
     Confirm(Queued),
+    /// The other Region has another history: all is queued anew.
+    Renumber {
+        run: u64,
+        above: u64,
+    },
     /// A change of the other Region's.
     Replica(Replica),
 }
@@ -145,6 +150,11 @@ pub(super) fn apply(
     if let Change::Confirm(queued) = change {
         queue::confirm(txn, queued, now.wall_ms)?;
         return done();
+    }
+    if let Change::Renumber { run, above } = change {
+        effects.queued = true;
+        let anew = queue::renumber(txn, *run, *above, now.wall_ms)?;
+        return Ok(Ok(if anew { Outcome::Done } else { Outcome::Overtaken }));
     }
     let decided = match decide(txn, change, effects) {
         // Every value is read before anything is written.
@@ -250,8 +260,8 @@ fn decide(txn: &WriteTransaction, change: &Change, effects: &mut Effects) -> Dec
             done()
         }
         Change::Replica(replica) => taken::take(txn, replica, effects),
-        // Decided before: it changes no object.
-        Change::Confirm(_) => done(),
+        // Decided before: they change no object.
+        Change::Confirm(_) | Change::Renumber { .. } => done(),
     }
 }
 
