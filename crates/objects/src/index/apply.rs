@@ -94,6 +94,17 @@ impl Change {
         }
     }
 
+    /// The bucket and key that it writes anew or removes.
+    pub(crate) fn of(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::PutObject { bucket, key, .. }
+            | Self::DeleteObject { bucket, key, .. }
+            | Self::Complete { bucket, key, .. } => Some((bucket, key)),
+            Self::Replica(replica) => Some((&replica.bucket, &replica.key)),
+            _ => None,
+        }
+    }
+
     /// What the other Region is to be told of it.
     fn told(&self) -> Option<((&str, &str), Kind)> {
         match self {
