@@ -113,7 +113,10 @@ impl Store {
                 if !each(one) {
                     return Ok(());
                 }
-                tokio::time::sleep(pause(OBJECT_BYTES, rate)).await;
+                let pause = pause(OBJECT_BYTES, rate);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
             }
         }
     }
