@@ -74,6 +74,7 @@ pub async fn serve(config: NodeConfig) -> Result<(), NodeError> {
         board: board.clone(),
         data: config.data.clone(),
         runtime: tokio::runtime::Handle::current(),
+        pace: buckets::Pace::DAILY,
     }));
     let joint = Arc::new(joint);
     let ended = serve_with(config, everywhere.clone(), board, grants, joint, buckets, lost).await;

@@ -114,6 +114,14 @@ pub enum StoreError {
     /// A replica that is none of this cluster's, or not what it says. An alarm went out.
     #[error("not a replica of this cluster: {0}")]
     Foreign(&'static str),
+    /// A replica whose number does not follow on what was taken here.
+    #[error(
+        "the changes taken here, up to number {highest}, are not the primary's: one Region's objects were restored from an older copy, or lost"
+    )]
+    OtherHistory {
+        /// The highest number taken.
+        highest: u64,
+    },
     /// The folder was written by another version.
     #[error("the folder's VERSION is {0}, which this build does not read")]
     Layout(String),

@@ -9,6 +9,7 @@ mod credentials;
 mod documents;
 mod replication;
 mod rounds;
+mod scrub;
 mod shelf;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::status::Board;
 use crate::time::SystemClock;
 use keystead_objects::gateway::{self, Gateway, Hosts, Keys, Lookup, Settings};
 use keystead_types::{Assignment, BucketId, Cause, ClusterId, Region};
+pub(crate) use scrub::Pace;
 use shelf::Shelf;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) board: Arc<Board>,
     pub(crate) data: PathBuf,
     pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) pace: Pace,
 }
 
 /// The buckets of all clusters.

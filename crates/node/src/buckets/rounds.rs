@@ -66,6 +66,7 @@ impl Shelf {
                 shop.space.open();
             }
             self.replicate(&mut s);
+            self.scrub(&mut s);
         }
         soon |= self.tend_documents(now);
         self.report();
@@ -84,7 +85,7 @@ impl Shelf {
                 s.sender = None;
             }
             if s.stop {
-                s.teller = None;
+                (s.teller, s.scrubber) = (None, None);
             }
             (refused.is_some(), fenced, cause, s.stop, s.shop.clone(), s.keys, s.lived_until)
         };

@@ -9,6 +9,7 @@
 use super::Parts;
 use super::documents::Documents;
 use super::replication::{Running, Teller};
+use super::scrub::Scrubber;
 use super::unwrap::{Asked, CREDENTIALS};
 use crate::cluster::machine::LeaseView;
 use crate::time::{SystemClock, boot};
@@ -72,6 +73,9 @@ pub(super) struct State {
     /// A primary's, while the lease lives.
     pub(super) sender: Option<Running>,
     pub(super) teller: Option<Teller>,
+    pub(super) scrubber: Option<Scrubber>,
+    /// Objects of a bucket that do not authenticate, by the last scrub.
+    pub(super) findings: BTreeMap<BucketId, u64>,
     pub(super) fresh: bool,
     pub(super) stop: bool,
 }
@@ -120,6 +124,8 @@ impl Shelf {
             documents: Documents::new(now),
             sender: None,
             teller: None,
+            scrubber: None,
+            findings: BTreeMap::new(),
             fresh: true,
             stop: false,
         };
@@ -262,7 +268,10 @@ impl State {
             bucket: bucket.bucket.clone(),
             state,
             cause: denied.map(|(cause, _)| *cause).or(self.view.cause),
-            message: denied.map(|(_, detail)| detail.clone()).or_else(|| self.failed.clone()),
+            message: denied
+                .map(|(_, detail)| detail.clone())
+                .or_else(|| self.failed.clone())
+                .or_else(|| self.finding(&bucket.bucket)),
         }
     }
 

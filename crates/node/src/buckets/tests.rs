@@ -57,6 +57,13 @@ impl OpenKeys for Arc<Fake> {
     }
 }
 
+const OFTEN: Pace = Pace {
+    first: Duration::from_millis(20),
+    every: Duration::from_millis(100),
+    look: Duration::from_millis(20),
+    bytes_a_second: 8 << 20,
+};
+
 struct World {
     runtime: tokio::runtime::Runtime,
     fake: Arc<Fake>,
@@ -94,6 +101,7 @@ impl World {
             board: board.clone(),
             data: folder.path().to_owned(),
             runtime: runtime.handle().clone(),
+            pace: OFTEN,
         }));
         Self { runtime, fake, board, buckets, wanted, folder }
     }
@@ -188,6 +196,45 @@ fn a_bucket_serves_while_the_lease_lives_and_says_why_when_it_does_not() {
     w.buckets.end();
     let after = w.runtime.block_on(store.get("documents", "a", GetOptions::default()));
     assert!(matches!(after, Err(StoreError::Refused(_))));
+}
+
+#[test]
+fn a_flipped_bit_is_found_before_anyone_reads_it() {
+    let w = World::new();
+    w.assign();
+    w.live();
+    w.becomes(BucketWord::Serving);
+    w.put(b"text").expect("stored");
+    let message = || {
+        let seen = w.board.bucket_words(&w.wanted.cluster);
+        seen.first().and_then(|bucket| bucket.message.clone())
+    };
+    until("a scrub", || w.shelf().lock().findings.values().any(|corrupt| *corrupt == 0));
+    assert_eq!(message(), None);
+    let folder = w.folder.path().join("objects").join(w.wanted.cluster.as_str());
+    let version = std::fs::read_dir(folder.join("buckets/documents/a")).expect("a folder");
+    let version = version.map(|entry| entry.expect("an entry").path()).next().expect("one");
+    let part = version.join("part00001");
+    let mut bytes = std::fs::read(&part).expect("a part");
+    *bytes.last_mut().expect("some") ^= 1;
+    std::fs::write(&part, &bytes).expect("written");
+    until("the finding", || message().is_some_and(|m| m.starts_with("1 objects do not")));
+    assert_eq!(w.word().0, BucketWord::Serving, "others are served");
+    // Day after day the object has one alarm.
+    let store = w.store();
+    until("more scrubs", || store.stats().corrupt > 2);
+    assert_eq!(store.stats().alarms, 1);
+    // While the lease does not live, nothing is read.
+    w.refused(Cause::KeyDisabled);
+    w.becomes(BucketWord::Frozen);
+    std::thread::sleep(Duration::from_millis(200));
+    let before = store.stats().corrupt;
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(store.stats().corrupt, before);
+    *bytes.last_mut().expect("some") ^= 1;
+    std::fs::write(&part, &bytes).expect("mended");
+    w.live();
+    until("the mending", || message().is_none());
 }
 
 #[test]
@@ -289,6 +336,7 @@ fn secrets_of_access_keys_are_sealed_under_the_clusters_key() {
         board: w.board.clone(),
         data: w.folder.path().to_owned(),
         runtime: w.runtime.handle().clone(),
+        pace: OFTEN,
     }));
     // Sealed secrets that changed places do not open.
     w.wanted.s3_keys[0].sealed = Some(two.sealed.clone());

@@ -184,7 +184,7 @@ pub(super) fn of_store(cause: StoreError) -> S3Error {
             "The storage of this endpoint is full. Nothing was stored.",
         ),
         E::ReadOnly => error("AccessDenied", StatusCode::FORBIDDEN, text),
-        E::Foreign(_) => invalid(text),
+        E::Foreign(_) | E::OtherHistory { .. } => invalid(text),
         E::Interrupted => bad_request("IncompleteBody", "The request was broken off."),
         E::Unavailable => again_later("The storage of this endpoint is being opened again."),
         E::Io(_) | E::Index(_) | E::Layout(_) | E::Seal(_) => {

@@ -8,7 +8,7 @@ use super::refusal::{of_body, of_store};
 use super::space::Space;
 use super::{Answer, Caller};
 use crate::limits::{MAX_MANIFEST_BYTES, MAX_RECORD_BYTES};
-use crate::replicate::{Kind, Manifest, PATH};
+use crate::replicate::{HIGHEST, Kind, Manifest, OTHER_HISTORY, PATH};
 use crate::store::replica::Begun;
 use crate::{StoreError, StoreRole};
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -69,6 +69,14 @@ pub(super) async fn take(space: &Arc<Space>, body: Checked) -> Answer {
         Err(fault) => fault,
     };
     let said = |code, status, text: String| error(code, status, text);
+    if let Fault::Store(cause @ StoreError::OtherHistory { highest }) = &fault {
+        // The primary's node raises the alarm, once.
+        tracing::warn!(cluster = space.owner, %cause, "a replica is refused");
+        let refusal = said(OTHER_HISTORY, StatusCode::CONFLICT, cause.to_string());
+        let mut answer = answer::of_error(refusal, None);
+        answer.headers_mut().insert(HIGHEST, (*highest).into());
+        return answer;
+    }
     answer::of_error(
         match fault {
             Fault::Broken(broken) => of_body(&broken),
@@ -169,7 +177,7 @@ impl Feed {
 
     /// What does not authenticate may have been changed on the way: that is no alarm.
     async fn blame(&mut self, cause: StoreError) -> Fault {
-        if let StoreError::Foreign(_) = cause
+        if let StoreError::Foreign(_) | StoreError::OtherHistory { .. } = cause
             && let Err(broken) = self.end().await
         {
             return Fault::Broken(broken);

@@ -63,6 +63,11 @@ pub(crate) enum Change {
     },
     /// The other Region has it.
     Confirm(Queued),
+    /// The other Region has another history: all is queued anew.
+    Renumber {
+        run: u64,
+        above: u64,
+    },
     /// A change of the other Region's.
     Replica(Replica),
 }
@@ -86,6 +91,17 @@ impl Change {
             Self::AddBucket(_) | Self::SetBucket(_) | Self::RemoveBucket(_) => true,
             Self::Replica(_) => role == StoreRole::Backup,
             _ => role != StoreRole::Backup,
+        }
+    }
+
+    /// The bucket and key that it writes anew or removes.
+    pub(crate) fn of(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::PutObject { bucket, key, .. }
+            | Self::DeleteObject { bucket, key, .. }
+            | Self::Complete { bucket, key, .. } => Some((bucket, key)),
+            Self::Replica(replica) => Some((&replica.bucket, &replica.key)),
+            _ => None,
         }
     }
 
@@ -145,6 +161,11 @@ pub(super) fn apply(
     if let Change::Confirm(queued) = change {
         queue::confirm(txn, queued, now.wall_ms)?;
         return done();
+    }
+    if let Change::Renumber { run, above } = change {
+        effects.queued = true;
+        let anew = queue::renumber(txn, *run, *above, now.wall_ms)?;
+        return Ok(Ok(if anew { Outcome::Done } else { Outcome::Overtaken }));
     }
     let decided = match decide(txn, change, effects) {
         // Every value is read before anything is written.
@@ -250,8 +271,8 @@ fn decide(txn: &WriteTransaction, change: &Change, effects: &mut Effects) -> Dec
             done()
         }
         Change::Replica(replica) => taken::take(txn, replica, effects),
-        // Decided before: it changes no object.
-        Change::Confirm(_) => done(),
+        // Decided before: they change no object.
+        Change::Confirm(_) | Change::Renumber { .. } => done(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! there, so nothing comes between the look and the change.
 
 mod apply;
+pub(crate) mod history;
 mod listing;
 pub(crate) mod queue;
 pub(crate) mod rows;
@@ -48,8 +49,11 @@ pub(crate) const TAKEN: TableDefinition<'static, (&str, &str), u64> = TableDefin
 /// The same by number.
 pub(crate) const TAKEN_AT: TableDefinition<'static, u64, (&str, &str)> =
     TableDefinition::new("taken-at");
+/// Starts of a primary's store: which, and the number of the last change then (see [`history`]).
+pub(crate) const RUNS: TableDefinition<'static, u64, (u64, u64)> = TableDefinition::new("runs");
 /// `sequence`: number of the last commit; `change`: of the last change of an object (primary);
-/// `confirmed_ms`: when one was confirmed last; `floor`: see [`taken`] (backup).
+/// `confirmed_ms`, `confirmed`: when one was confirmed last, and the highest number; `floor`,
+/// `taken-of`: see [`taken`] and [`history`] (backup).
 pub(crate) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 
 macro_rules! from_redb {

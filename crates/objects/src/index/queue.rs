@@ -10,12 +10,14 @@
 //! and a key that changes all the time keeps its turn. So every number below the first place is
 //! confirmed or superseded: the *floor*, which travels with each change.
 
-use super::{CHANGED, CHANGES, META, Shared};
+use super::history::{self, History};
+use super::{CHANGED, CHANGES, META, OBJECTS, Shared};
 use crate::error::StoreError;
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 const FORMAT: u8 = 1;
 /// Places looked at for one that may be sent.
@@ -53,6 +55,15 @@ pub(crate) struct QueueRow {
     /// When the first and the last of its changes that wait were acknowledged.
     first_ms: i64,
     last_ms: i64,
+}
+
+/// One that is to be sent.
+pub(crate) struct ToSend {
+    pub(crate) queued: Queued,
+    /// The object's row, unless it is gone.
+    pub(crate) object: Option<super::rows::ObjectRow>,
+    pub(crate) floor: u64,
+    pub(crate) history: History,
 }
 
 /// How long the queue is.
@@ -164,7 +175,55 @@ pub(super) fn confirm(
     }
     let now = u64::try_from(now_ms).unwrap_or_default();
     txn.open_table(META)?.insert("confirmed_ms", now)?;
-    Ok(())
+    history::confirm(txn, queued.row.sequence)
+}
+
+/// The other Region has taken numbers up to `above` that do not stand for what they stand for here:
+/// all that is here, and all that waits, is queued anew under higher ones. Answers whether it was
+/// still to be done in the run that was told.
+pub(super) fn renumber(
+    txn: &WriteTransaction,
+    run: u64,
+    above: u64,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    if history::present(txn)? != run {
+        return Ok(false);
+    }
+    {
+        let mut meta = txn.open_table(META)?;
+        let change = meta.get("change")?.map_or(0, |value| value.value());
+        meta.insert("change", change.max(above))?;
+    }
+    history::begin_anew(txn, super::start::random_id()?)?;
+    let mut waited = BTreeMap::new();
+    {
+        let mut changes = txn.open_table(CHANGES)?;
+        for item in changes.iter()? {
+            if let Some(row) = decode(item?.1.value()) {
+                waited.insert((row.bucket, row.key), (row.kind, row.first_ms));
+            }
+        }
+        changes.retain(|_, _| false)?;
+        txn.open_table(CHANGED)?.retain(|_, _| false)?;
+    }
+    // A bucket was emptied before anything that it holds now came.
+    for ((bucket, key), (_, since)) in waited.iter().filter(|(_, w)| w.0 == Kind::Emptied) {
+        note(txn, (bucket, key), Kind::Emptied, *since)?;
+    }
+    let objects = txn.open_table(OBJECTS)?;
+    for ((bucket, key), (_, since)) in waited.iter().filter(|(_, w)| w.0 != Kind::Emptied) {
+        if objects.get((bucket.as_str(), key.as_str()))?.is_none() {
+            note(txn, (bucket, key), Kind::Delete, *since)?;
+        }
+    }
+    for item in objects.iter()? {
+        let (at, _) = item?;
+        let (bucket, key) = at.value();
+        let since = waited.get(&(bucket.to_owned(), key.to_owned())).map(|(_, since)| *since);
+        note(txn, (bucket, key), Kind::Object, since.unwrap_or(now_ms))?;
+    }
+    Ok(true)
 }
 
 /// Every number up to this is confirmed or superseded.
@@ -205,22 +264,20 @@ impl Shared {
         })
     }
 
-    /// A key that waits as it stands now, with its object's row and the floor, in one snapshot.
-    pub(crate) fn to_send(
-        &self,
-        place: u64,
-    ) -> Result<Option<(Queued, Option<super::rows::ObjectRow>, u64)>, StoreError> {
+    /// A key that waits as it stands now, in one snapshot.
+    pub(crate) fn to_send(&self, place: u64) -> Result<Option<ToSend>, StoreError> {
         self.read(|txn| {
             let changes = txn.open_table(CHANGES)?;
             let row = changes.get(place)?.and_then(|value| decode(value.value()));
             let Some(row) = row else { return Ok(None) };
             let floor = floor(txn, &changes)?;
             let at = (row.bucket.as_str(), row.key.as_str());
-            let object = match txn.open_table(super::OBJECTS)?.get(at)? {
+            let object = match txn.open_table(OBJECTS)?.get(at)? {
                 Some(value) => Some(super::rows::ObjectRow::decode(value.value())?),
                 None => None,
             };
-            Ok(Some((Queued { place, row }, object, floor)))
+            let history = history::told(txn)?;
+            Ok(Some(ToSend { queued: Queued { place, row }, object, floor, history }))
         })
     }
 

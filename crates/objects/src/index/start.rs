@@ -1,15 +1,19 @@
 //! What a start does: make the tables, and sweep what an earlier process left.
 
+use super::history;
 use super::rows::{ObjectRow, PartRow};
-use super::{BUCKETS, CHANGED, CHANGES, DOOMED, META, OBJECTS, PARTS, TAKEN, TAKEN_AT, UPLOADS};
+use super::{
+    BUCKETS, CHANGED, CHANGES, DOOMED, META, OBJECTS, PARTS, RUNS, TAKEN, TAKEN_AT, UPLOADS,
+};
 use crate::disk::{Disk, Place, leftovers, remove};
 use crate::error::StoreError;
+use crate::role::StoreRole;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use std::fs;
 use std::path::Path;
 
 /// Opens the database, made when missing, with its tables.
-pub(super) fn create(path: &Path) -> Result<Database, StoreError> {
+pub(super) fn create(path: &Path, role: StoreRole) -> Result<Database, StoreError> {
     let database = Database::create(path)?;
     let txn = database.begin_write()?;
     txn.open_table(BUCKETS)?;
@@ -22,8 +26,18 @@ pub(super) fn create(path: &Path) -> Result<Database, StoreError> {
     txn.open_table(CHANGED)?;
     txn.open_table(TAKEN)?;
     txn.open_table(TAKEN_AT)?;
+    txn.open_table(RUNS)?;
+    if role == StoreRole::Primary {
+        history::begin(&txn, random_id()?)?;
+    }
     txn.commit()?;
     Ok(database)
+}
+
+/// Of a run.
+pub(super) fn random_id() -> Result<u64, StoreError> {
+    let id = keystead_envelope::random::array::<8>();
+    Ok(u64::from_le_bytes(id.map_err(std::io::Error::other)?))
 }
 
 /// Removes what was unhooked and not removed, and what was written and not committed.

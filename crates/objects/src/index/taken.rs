@@ -10,6 +10,7 @@
 //! below it is a repetition, so nothing need be remembered of it, and neither table grows.
 
 use super::apply::{Effects, Outcome, doom, has_bucket, object};
+use super::history::{self, History};
 use super::rows::ObjectRow;
 use super::{META, OBJECTS, Shared, TAKEN, TAKEN_AT};
 use crate::disk::version_path;
@@ -26,6 +27,7 @@ pub(crate) struct Replica {
     pub(crate) key: String,
     pub(crate) sequence: u64,
     pub(crate) floor: u64,
+    pub(crate) history: History,
     pub(crate) becomes: Becomes,
 }
 
@@ -52,9 +54,18 @@ fn is_old(
 }
 
 impl Shared {
-    /// Was this change taken, or a newer one of its key?
-    pub(crate) fn is_old(&self, at: (&str, &str), sequence: u64) -> Result<bool, StoreError> {
-        self.read(|txn| is_old(&txn.open_table(META)?, &txn.open_table(TAKEN)?, at, sequence))
+    /// Was this change taken, or a newer one of its key? One of another history is refused.
+    pub(crate) fn is_old(
+        &self,
+        at: (&str, &str),
+        sequence: u64,
+        history: &History,
+    ) -> Result<bool, StoreError> {
+        self.read(|txn| {
+            let meta = txn.open_table(META)?;
+            history::follows(&meta, &txn.open_table(TAKEN_AT)?, history)??;
+            is_old(&meta, &txn.open_table(TAKEN)?, at, sequence)
+        })
     }
 }
 
@@ -64,6 +75,11 @@ pub(super) fn take(
     replica: &Replica,
     effects: &mut Effects,
 ) -> Result<Result<Outcome, StoreError>, StoreError> {
+    let follows =
+        history::follows(&txn.open_table(META)?, &txn.open_table(TAKEN_AT)?, &replica.history)?;
+    if let Err(refused) = follows {
+        return Ok(Err(refused));
+    }
     let at = (replica.bucket.as_str(), replica.key.as_str());
     if is_old(&txn.open_table(META)?, &txn.open_table(TAKEN)?, at, replica.sequence)? {
         return Ok(Ok(Outcome::Overtaken));
@@ -157,6 +173,7 @@ fn remember(txn: &WriteTransaction, replica: &Replica) -> Result<(), StoreError>
     let known = meta.get("floor")?.map_or(0, |value| value.value());
     let floor = known.max(replica.floor.min(replica.sequence.saturating_sub(1)));
     meta.insert("floor", floor)?;
+    meta.insert("taken-of", replica.history.present())?;
     for _ in 0..FORGET {
         let Some((number, bucket, key)) = taken_at.first()?.map(|(number, at)| {
             let (bucket, key) = at.value();

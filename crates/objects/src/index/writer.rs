@@ -44,7 +44,7 @@ impl Index {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, StoreError> {
         let path = disk.index_path();
-        let database = super::start::create(&path)?;
+        let database = super::start::create(&path, role)?;
         super::start::sweep(&database, disk)?;
         let sequence = sequence(&database)?;
         let shared = Arc::new(Shared { path, database: RwLock::new(Some(database)) });

@@ -2,7 +2,7 @@
 //! time, over a connection that is kept for the next.
 
 use super::sender::Target;
-use super::{Kind, Manifest, PATH, Word};
+use super::{HIGHEST, Kind, Manifest, PATH, Word};
 use crate::error::StoreError;
 use crate::store::Store;
 use crate::store::outgoing::Parcel;
@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Unreadable(String),
     /// The other Region's word.
     Said(Word, String),
+    /// The other Region has taken other changes than those of this run, up to that number.
+    OtherHistory { run: u64, highest: u64, why: String },
     /// Nothing can be carried now.
     Down(String),
 }
@@ -161,15 +163,21 @@ impl Road {
         let answer = answer.map_err(|error| down("the connection broke", error))?;
         let word = Word::of(answer.status().as_u16());
         let status = answer.status();
+        let highest = answer.headers().get(HIGHEST).and_then(|value| value.to_str().ok());
+        let highest = highest.and_then(|value| value.parse().ok());
         let text = timeout(SILENCE, answer.into_body().collect()).await;
         let text = text.map_err(|late| down("half an answer", late))?;
         let text = text.map_err(|error| down("half an answer", error))?.to_bytes();
         if all {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
-        match word {
-            Word::Taken => Ok(()),
-            other => Err(Fault::Said(other, format!("{status}: {}", message_of(&text)))),
+        match (word, highest) {
+            (Word::Taken, _) => Ok(()),
+            (Word::BucketClosed, Some(highest)) => {
+                let run = parcel.manifest.history.present();
+                Err(Fault::OtherHistory { run, highest, why: message_of(&text) })
+            }
+            (other, _) => Err(Fault::Said(other, format!("{status}: {}", message_of(&text)))),
         }
     }
 }

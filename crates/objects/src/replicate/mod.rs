@@ -23,6 +23,7 @@ mod sender;
 
 pub use sender::{Replicator, Target};
 
+use crate::index::history::History;
 pub(crate) use crate::index::queue::Kind;
 pub(crate) use carry::CHUNK;
 
@@ -30,6 +31,12 @@ use serde::{Deserialize, Serialize};
 
 /// The route.
 pub(crate) const PATH: &str = "/.replica";
+
+/// In a 409: the highest number that the backup has taken, of another history than the primary's
+/// (see [`crate::index::history`]). The primary then numbers above it and sends everything anew.
+pub(crate) const HIGHEST: &str = "x-keystead-highest-taken";
+/// The code of that answer.
+pub(crate) const OTHER_HISTORY: &str = "OtherHistory";
 
 /// What a change is, and how long the rest of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +49,7 @@ pub(crate) struct Manifest {
     pub(crate) sequence: u64,
     /// Every number up to this is settled there.
     pub(crate) floor: u64,
+    pub(crate) history: History,
     /// Of an object: what follows here.
     #[serde(default)]
     pub(crate) version: String,

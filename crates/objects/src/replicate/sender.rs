@@ -19,6 +19,8 @@ const FLIGHTS: usize = 8;
 const AGAIN_MS: u64 = 700;
 /// A closed gate is looked at so often.
 const LOOK: Duration = Duration::from_millis(100);
+/// An object that cannot be read here is looked at so often, unless it changes.
+const UNREADABLE: Duration = Duration::from_secs(60);
 /// Objects that wait by themselves; more, and all wait.
 const ASIDE: usize = 1000;
 
@@ -83,7 +85,8 @@ struct Held {
     /// All but deletions.
     objects: Option<Instant>,
     buckets: HashMap<String, Instant>,
-    places: HashMap<u64, Instant>,
+    /// By the number of the change: another one is another try.
+    changes: HashMap<u64, Instant>,
 }
 
 impl Held {
@@ -92,20 +95,20 @@ impl Held {
         over(&mut self.all);
         over(&mut self.objects);
         self.buckets.retain(|_, until| *until > now);
-        self.places.retain(|_, until| *until > now);
+        self.changes.retain(|_, until| *until > now);
     }
 
     fn may(&self, queued: &Queued) -> bool {
         let deletes = matches!(queued.row.kind, Kind::Delete | Kind::Emptied);
         (deletes || self.objects.is_none())
             && (queued.row.kind == Kind::Emptied || !self.buckets.contains_key(&queued.row.bucket))
-            && !self.places.contains_key(&queued.place)
+            && !self.changes.contains_key(&queued.row.sequence)
     }
 
     /// The first that ends.
     fn next(&self) -> Option<Instant> {
         let ones = self.all.iter().chain(&self.objects);
-        ones.chain(self.buckets.values()).chain(self.places.values()).min().copied()
+        ones.chain(self.buckets.values()).chain(self.changes.values()).min().copied()
     }
 }
 
@@ -170,6 +173,12 @@ impl Sender {
             flights.spawn(async move {
                 let carried = match road.carry(&store, one.place).await {
                     Ok(carried) => store.confirm(carried).await.map_err(Fault::from),
+                    Err(Fault::OtherHistory { run, highest, why }) => {
+                        match store.renumber(run, highest).await {
+                            Ok(()) => Err(Fault::OtherHistory { run, highest, why }),
+                            Err(error) => Err(Fault::from(error)),
+                        }
+                    }
                     Err(fault) => Err(fault),
                 };
                 (one, carried)
@@ -184,14 +193,17 @@ impl Sender {
             Ok(()) | Err(Fault::Moot) => return,
             Err(fault) => fault,
         };
-        let (bucket, place) = (one.row.bucket, one.place);
+        let (bucket, change) = (one.row.bucket, one.row.sequence);
         match fault {
             Fault::Moot => {}
             // The gate tells when to go on; a single bucket's is told by its own proof.
             Fault::Fenced => drop(self.held.buckets.insert(bucket, again())),
             Fault::Unreadable(why) => {
                 self.say(Some(format!("an object of bucket {bucket} is not readable: {why}")));
-                self.aside(place);
+                self.aside(change, Instant::now() + UNREADABLE);
+            }
+            Fault::OtherHistory { why, .. } => {
+                self.pause(format!("everything is sent anew to the other Region: {why}"));
             }
             Fault::Said(Word::BucketClosed, why) => {
                 self.say(Some(format!("bucket {bucket} is not open in the other Region: {why}")));
@@ -199,7 +211,7 @@ impl Sender {
             }
             Fault::Said(Word::Foreign, why) => {
                 self.say(Some(format!("the other Region refuses an object: {why}")));
-                self.aside(place);
+                self.aside(change, again());
             }
             Fault::Said(Word::Full, why) => {
                 self.say(Some(format!("the other Region's disk is full: {why}")));
@@ -210,9 +222,9 @@ impl Sender {
         }
     }
 
-    fn aside(&mut self, place: u64) {
-        if self.held.places.len() < ASIDE {
-            self.held.places.insert(place, again());
+    fn aside(&mut self, change: u64, until: Instant) {
+        if self.held.changes.len() < ASIDE {
+            self.held.changes.insert(change, until);
         } else {
             self.held.all = Some(again());
         }

@@ -24,10 +24,10 @@ use crate::record::{self, ObjectRecord, Owner};
 use crate::role::StoreRole;
 use crate::vault::Vault;
 use keystead_types::{Clock, DocumentId, documents};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The objects of one cluster: a namespace of buckets, a folder, and the vault with their keys.
 /// Share it by `Arc`; every call is for many callers at a time.
@@ -41,13 +41,21 @@ pub struct Store {
     /// As in the index: every request asks whether its bucket is there.
     buckets: RwLock<BTreeMap<String, BucketInfo>>,
     corrupt: AtomicU64,
+    alarms: AtomicU64,
+    /// Objects that an alarm went out for, until they are written anew: one each is enough.
+    told: Mutex<HashSet<(String, String)>>,
 }
+
+/// Objects that are remembered for it; of more, the log has too many alarms already.
+const TOLD: usize = 10_000;
 
 /// Counters that the embedder reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Times that something stored did not authenticate; each was an alarm in the log.
+    /// Times that something stored did not authenticate.
     pub corrupt: u64,
+    /// Alarms of it in the log: one an object, until it is written anew.
+    pub alarms: u64,
     /// Things that a start or a scrub found and swept, for nothing referred to them.
     pub swept: u64,
     /// Changes decided.
@@ -80,7 +88,8 @@ impl Store {
         // Not had on a full disk: then it is laid when something is written.
         let _ = disk.ballast.lay();
         let buckets = RwLock::new(index.shared.buckets()?);
-        Ok(Arc::new(Self { vault, clock, role, index, disk, buckets, corrupt: AtomicU64::new(0) }))
+        let (corrupt, alarms, told) = Default::default();
+        Ok(Arc::new(Self { vault, clock, role, index, disk, buckets, corrupt, alarms, told }))
     }
 
     /// The vault.
@@ -102,7 +111,8 @@ impl Store {
     pub fn stats(&self) -> Stats {
         let (changes, commits) = self.index.counts();
         let corrupt = self.corrupt.load(Ordering::Relaxed);
-        Stats { corrupt, swept: self.disk.swept(), changes, commits }
+        let alarms = self.alarms.load(Ordering::Relaxed);
+        Stats { corrupt, alarms, swept: self.disk.swept(), changes, commits }
     }
 
     /// Is the bucket there, and is this a key?
@@ -119,11 +129,30 @@ impl Store {
         }
     }
 
-    /// Something stored is not what was written: an alarm, a count, an error, and no plaintext.
+    /// Something stored is not what was written: an alarm unless there was one, a count, an error,
+    /// and no plaintext.
     fn corrupt(&self, bucket: &str, key: &str, what: &'static str) -> StoreError {
         self.corrupt.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(alarm = true, bucket, key, what, "a stored object does not authenticate");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.len() < TOLD && told.insert((bucket.to_owned(), key.to_owned())) {
+            self.alarms.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(
+                alarm = true,
+                bucket,
+                key,
+                what,
+                "a stored object does not authenticate"
+            );
+        }
         StoreError::Corrupt(what)
+    }
+
+    /// The object is written anew: what is wrong with it from now on is news.
+    fn forget_alarm(&self, bucket: &str, key: &str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if !told.is_empty() {
+            told.remove(&(bucket.to_owned(), key.to_owned()));
+        }
     }
 
     /// The index knows no alarm: a row that it cannot read becomes one here.

@@ -4,7 +4,8 @@ use super::Store;
 use crate::disk::{Pin, version_path};
 use crate::error::StoreError;
 use crate::index::Change;
-use crate::index::queue::{Kind, QueueLength, Queued};
+use crate::index::Outcome;
+use crate::index::queue::{Kind, QueueLength, Queued, ToSend};
 use crate::index::rows::ObjectRow;
 use crate::replicate::Manifest;
 use crate::role::{ReplicationWord, StoreRole};
@@ -77,6 +78,20 @@ impl Store {
         self.commit(Change::Confirm(carried), Vec::new()).await.map(drop)
     }
 
+    /// The other Region has taken other changes than those of this run, up to a number: everything
+    /// is queued anew. An alarm, once a run.
+    pub(crate) async fn renumber(&self, run: u64, above: u64) -> Result<(), StoreError> {
+        let change = Change::Renumber { run, above };
+        if self.commit(change, Vec::new()).await? == Outcome::Done {
+            tracing::error!(
+                alarm = true,
+                taken_there = above,
+                "the objects of one Region were restored from an older copy, or lost: all objects of this Region are sent anew. What only the backup Region has stays there: compare the listings of both"
+            );
+        }
+        Ok(())
+    }
+
     /// What waits at a place, as it stands now; `None` when nothing waits there any more.
     pub(crate) async fn parcel(self: &Arc<Self>, place: u64) -> Result<Option<Parcel>, StoreError> {
         self.off(move |store| store.parcel_here(place)).await
@@ -84,9 +99,10 @@ impl Store {
 
     fn parcel_here(self: &Arc<Self>, place: u64) -> Result<Option<Parcel>, StoreError> {
         let turn = self.disk.pins.turn();
-        let Some((queued, object, floor)) = self.index.shared.to_send(place)? else {
+        let Some(found) = self.index.shared.to_send(place)? else {
             return Ok(None);
         };
+        let ToSend { queued, object, floor, history } = found;
         let pin = object.as_ref().map(|row| Pin::new(&self.disk, row.version));
         drop(turn);
         let row = &queued.row;
@@ -96,6 +112,7 @@ impl Store {
             kind: row.kind,
             sequence: row.sequence,
             floor,
+            history,
             version: String::new(),
             record_file: String::new(),
             record_bytes: 0,

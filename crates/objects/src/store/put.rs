@@ -151,6 +151,9 @@ impl Store {
         change: Change,
         pending: Vec<Pending>,
     ) -> Result<Outcome, StoreError> {
+        if let Some((bucket, key)) = change.of() {
+            self.forget_alarm(bucket, key);
+        }
         let made = self.index.change(change, pending).await;
         made.map_err(|error| self.alarmed("", "", error))
     }

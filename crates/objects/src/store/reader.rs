@@ -27,6 +27,8 @@ pub(super) struct Reader {
     /// The parts that hold what is left, each with the bytes wanted of it; the next one last.
     left: Vec<(Part, Range<u64>)>,
     open: Option<OpenPart>,
+    /// Frames that hold no byte are read, too.
+    every: bool,
     _pin: Pin,
 }
 
@@ -60,7 +62,25 @@ impl Reader {
         }
         left.reverse();
         let (bucket, key) = (bucket.to_owned(), key.to_owned());
-        Self { store: Arc::clone(store), bucket, key, folder, left, open: None, _pin: pin }
+        let store = Arc::clone(store);
+        Self { store, bucket, key, folder, left, open: None, every: false, _pin: pin }
+    }
+
+    /// Of every part every frame, also those that hold no byte.
+    pub(super) fn of_all(
+        store: &Arc<Store>,
+        at: (&str, &str),
+        folder: PathBuf,
+        parts: Vec<Part>,
+        pin: Pin,
+    ) -> Self {
+        let mut reader = Self::new(store, at, folder, Vec::new(), &(0..0), pin);
+        for part in parts.into_iter().rev() {
+            let whole = 0..part.size;
+            reader.left.push((part, whole));
+        }
+        reader.every = true;
+        reader
     }
 
     /// The next batch; nothing at the end. Blocks.
@@ -156,7 +176,8 @@ impl Reader {
             }
         }
         open.wanted.start = open.wanted.end.min(frames.end * FRAME_BYTES as u64);
-        if !open.wanted.is_empty() {
+        let last = frames.end == frame_count(open.message.plaintext_bytes());
+        if !open.wanted.is_empty() || (self.every && !last) {
             self.open = Some(open);
         }
         Ok(pieces)

@@ -85,8 +85,8 @@ impl Store {
             }
             _ => return foreign("a deletion that names no key"),
         };
-        let Manifest { bucket, key, sequence, floor, .. } = manifest;
-        let replica = Replica { bucket, key, sequence, floor, becomes };
+        let Manifest { bucket, key, sequence, floor, history, .. } = manifest;
+        let replica = Replica { bucket, key, sequence, floor, history, becomes };
         self.commit(Change::Replica(replica), Vec::new()).await?;
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Store {
         message: Vec<u8>,
     ) -> Result<Begun, StoreError> {
         let (bucket, key) = (manifest.bucket.as_str(), manifest.key.as_str());
-        if self.index.shared.is_old((bucket, key), manifest.sequence)? {
+        if self.index.shared.is_old((bucket, key), manifest.sequence, &manifest.history)? {
             return Ok(Begun::Old);
         }
         self.admit(bucket, key)?;
@@ -271,7 +271,7 @@ impl Incoming {
 
     /// Brings the files to where the index will look for them. Blocks.
     fn settle(mut self: Box<Self>) -> Result<(Replica, Vec<Pending>, Option<Pin>), StoreError> {
-        let Manifest { bucket, key, sequence, floor, record_file, .. } = &self.manifest;
+        let Manifest { bucket, key, sequence, floor, history, record_file, .. } = &self.manifest;
         let folder = version_path(bucket, key, self.row.version);
         let disk = &self.store.disk;
         let mut pending = Vec::new();
@@ -306,6 +306,7 @@ impl Incoming {
             key: key.clone(),
             sequence: *sequence,
             floor: *floor,
+            history: history.clone(),
             becomes: Becomes::Object(self.row),
         };
         Ok((replica, pending, self._pin))

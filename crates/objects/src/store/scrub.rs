@@ -6,6 +6,7 @@ use crate::disk::{Place, remove, version_path};
 use crate::error::StoreError;
 use crate::record::{self, ObjectRecord, Owner};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keys that are looked up at a time.
 const PAGE: usize = 1000;
@@ -49,6 +50,9 @@ pub struct ScrubTotals {
     pub strays: u64,
 }
 
+/// What an object costs at least, at a rate: its record and the looks at its files.
+const OBJECT_BYTES: u64 = 16 << 10;
+
 impl Store {
     /// Reads and authenticates every object, its record in the index and on disk, and removes what
     /// nothing refers to. `each` is told of every object.
@@ -58,31 +62,63 @@ impl Store {
     ) -> Result<ScrubTotals, StoreError> {
         let mut totals = ScrubTotals::default();
         for bucket in self.list_buckets().await? {
-            let mut after = String::new();
-            loop {
-                let (name, behind) = (bucket.name.clone(), after.clone());
-                let keys =
-                    self.off(move |store| store.index.shared.keys(&name, &behind, PAGE)).await?;
-                let Some(last) = keys.last() else { break };
-                after = last.clone();
-                for key in keys {
-                    let name = bucket.name.clone();
-                    let Some(one) = self.off(move |store| store.scrub_one(name, key)).await? else {
-                        continue;
-                    };
-                    match one.verdict {
-                        Verdict::Whole => totals.whole += 1,
-                        Verdict::Corrupt(_) => totals.corrupt += 1,
-                        Verdict::Refused => totals.refused += 1,
-                    }
-                    totals.bytes += one.bytes;
-                    each(one);
-                }
-            }
+            let go_on = |one| {
+                each(one);
+                true
+            };
+            self.scrub_keys(&bucket.name, u64::MAX, &mut totals, go_on).await?;
             let name = bucket.name.clone();
             totals.strays += self.off(move |store| store.sweep_strays(&name)).await?;
         }
         Ok(totals)
+    }
+
+    /// Reads and authenticates a bucket's objects, no more bytes a second than told, and ends when
+    /// the gate closes. It removes nothing.
+    pub async fn scrub_bucket(
+        self: &Arc<Self>,
+        bucket: &str,
+        bytes_a_second: u64,
+    ) -> Result<ScrubTotals, StoreError> {
+        let mut totals = ScrubTotals::default();
+        let go_on = |one: Scrubbed| one.verdict != Verdict::Refused;
+        self.scrub_keys(bucket, bytes_a_second, &mut totals, go_on).await?;
+        Ok(totals)
+    }
+
+    /// The objects of a bucket, one after the other, until `each` says no.
+    async fn scrub_keys(
+        self: &Arc<Self>,
+        bucket: &str,
+        rate: u64,
+        totals: &mut ScrubTotals,
+        mut each: impl FnMut(Scrubbed) -> bool + Send,
+    ) -> Result<(), StoreError> {
+        let mut after = String::new();
+        loop {
+            let (name, behind) = (bucket.to_owned(), after.clone());
+            let keys = self.off(move |store| store.index.shared.keys(&name, &behind, PAGE)).await?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            after = last.clone();
+            for key in keys {
+                let name = bucket.to_owned();
+                let one = self.off(move |store| store.scrub_one(name, key, rate)).await?;
+                let Some(one) = one else { continue };
+                match one.verdict {
+                    Verdict::Whole => totals.whole += 1,
+                    Verdict::Corrupt(_) => totals.corrupt += 1,
+                    Verdict::Refused => totals.refused += 1,
+                }
+                totals.bytes += one.bytes;
+                if !each(one) {
+                    return Ok(());
+                }
+                let pause = pause(OBJECT_BYTES, rate);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
     }
 
     /// Reads one object; `None` when it was deleted meanwhile. Blocks.
@@ -90,9 +126,10 @@ impl Store {
         self: &Arc<Self>,
         bucket: String,
         key: String,
+        rate: u64,
     ) -> Result<Option<Scrubbed>, StoreError> {
         let mut bytes = 0;
-        let verdict = match self.read_through(&bucket, &key, &mut bytes) {
+        let verdict = match self.read_through(&bucket, &key, rate, &mut bytes) {
             Ok(()) => Verdict::Whole,
             Err(StoreError::Corrupt(what)) => Verdict::Corrupt(what),
             Err(StoreError::Refused(_)) => Verdict::Refused,
@@ -106,6 +143,7 @@ impl Store {
         self: &Arc<Self>,
         bucket: &str,
         key: &str,
+        rate: u64,
         bytes: &mut u64,
     ) -> Result<(), StoreError> {
         let (row, record, pin) = self.find(bucket, key)?;
@@ -120,10 +158,12 @@ impl Store {
             return Err(self.corrupt(bucket, key, "the index and the record do not agree"));
         }
         let folder = self.disk.absolute(&version_path(bucket, key, row.version));
-        let whole = 0..record.size;
-        let mut reader = Reader::new(self, (bucket, key), folder, record.parts, &whole, pin);
+        let mut reader = Reader::of_all(self, (bucket, key), folder, record.parts, pin);
         while !reader.at_end() {
-            *bytes += reader.read()?.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            let read = reader.read()?.iter().map(|piece| piece.len() as u64).sum();
+            *bytes += read;
+            // A thread of its own, and never longer than a batch of frames takes.
+            std::thread::sleep(pause(read, rate));
         }
         Ok(())
     }
@@ -148,4 +188,9 @@ impl Store {
         self.disk.count_swept(strays);
         Ok(strays)
     }
+}
+
+/// How long so many bytes take at a rate.
+fn pause(bytes: u64, rate: u64) -> Duration {
+    Duration::from_micros(bytes.saturating_mul(1_000_000) / rate.max(1))
 }

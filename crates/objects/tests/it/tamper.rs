@@ -194,3 +194,35 @@ async fn strays_are_swept_by_a_scrub() {
     assert_eq!(world.get("one", &tricky).await.expect("read"), b"tricky");
     assert_eq!(world.files().len(), 8);
 }
+
+/// A last frame that holds no byte, and a last part that holds none.
+#[tokio::test]
+async fn a_scrub_reads_empty_frames_too() {
+    let world = World::new().await;
+    world.put("one", "frames", &text(2 * 65_536)).await;
+    let upload = world.store.create_upload("one", "parts", UploadOptions::default()).await;
+    let id = upload.expect("begun").upload_id;
+    let data = text(5 << 20);
+    let named = world.parts("one", "parts", &id, &[(1, &data), (2, b"")]).await;
+    let done = world.store.complete_upload("one", "parts", &id, named, CompleteOptions::default());
+    done.await.expect("completed");
+    assert_eq!(verdict_of_all(&world).await, (2, 0, 0));
+    for (n, path) in [world.file("one", "frames", "part"), world.file("one", "parts", "part00002")]
+        .into_iter()
+        .enumerate()
+    {
+        change(&path, |bytes| *bytes.last_mut().expect("some") ^= 1);
+        assert_eq!(verdict_of_all(&world).await, (1 - n as u64, 1 + n as u64, 0));
+    }
+    let slow = world.store.scrub_bucket("one", 1 << 30).await.expect("scrubbed");
+    assert_eq!((slow.whole, slow.corrupt, slow.refused), (0, 2, 0));
+    // One alarm an object, and another one when it was written anew.
+    assert_eq!(world.store.stats().alarms, 2);
+    world.put("one", "frames", &text(10)).await;
+    change(&world.file("one", "frames", "part"), |bytes| bytes[0] ^= 1);
+    refused(&world, "one", "frames").await;
+    refused(&world, "one", "frames").await;
+    assert_eq!(world.store.stats().alarms, 3);
+    world.vault.close(keystead_types::Cause::KeyDisabled);
+    assert_eq!(world.store.scrub_bucket("one", 1 << 30).await.expect("ended").refused, 1);
+}

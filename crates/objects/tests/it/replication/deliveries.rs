@@ -5,6 +5,9 @@ use super::rig::{REPLICATOR, Two, files};
 use crate::world::text;
 use std::path::Path;
 
+/// One run from the beginning on.
+const HISTORY: &str = r#""history":{"runs":[{"id":1,"began":0}],"confirmed":0}"#;
+
 /// A version's files as they lie on the primary's disk: its id, the record's name, the record, the parts.
 #[derive(Clone)]
 struct Taken {
@@ -37,7 +40,7 @@ impl Taken {
     fn body(&self, sequence: u64, floor: u64) -> Vec<u8> {
         let sizes: Vec<usize> = self.parts.iter().map(Vec::len).collect();
         let manifest = format!(
-            r#"{{"bucket":"{}","key":"{}","kind":"object","sequence":{sequence},"floor":{floor},"version":"{}","record_file":"{}","record_bytes":{},"parts":{sizes:?}}}"#,
+            r#"{{"bucket":"{}","key":"{}","kind":"object","sequence":{sequence},"floor":{floor},{HISTORY},"version":"{}","record_file":"{}","record_bytes":{},"parts":{sizes:?}}}"#,
             self.bucket,
             self.key,
             self.version,
@@ -60,7 +63,7 @@ fn framed(manifest: &str) -> Vec<u8> {
 fn gone(bucket: &str, key: &str, sequence: u64, floor: u64) -> Vec<u8> {
     let kind = if key.is_empty() { "emptied" } else { "delete" };
     framed(&format!(
-        r#"{{"bucket":"{bucket}","key":"{key}","kind":"{kind}","sequence":{sequence},"floor":{floor}}}"#
+        r#"{{"bucket":"{bucket}","key":"{key}","kind":"{kind}","sequence":{sequence},"floor":{floor},{HISTORY}}}"#
     ))
 }
 

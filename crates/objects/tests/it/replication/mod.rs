@@ -3,6 +3,7 @@
 
 mod deliveries;
 mod full_disk;
+mod history;
 mod model;
 mod outages;
 mod proxy;

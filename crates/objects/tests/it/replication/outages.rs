@@ -1,7 +1,7 @@
 //! Outages of either side, and of the way between them.
 
 use super::proxy::Fault;
-use super::rig::{REPLICATOR, Two, wait};
+use super::rig::{REPLICATOR, Two, files, wait};
 use crate::world::text;
 use std::time::Duration;
 
@@ -101,6 +101,30 @@ async fn a_byte_that_changes_on_the_way_is_never_stored() {
     wait(|| two.sender.as_ref().is_some_and(|sender| sender.trouble().is_some())).await;
     assert_eq!(two.get("one", "k").await, None);
     two.send();
+    two.settled().await;
+    two.same().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_cannot_be_read_is_one_alarm_and_holds_up_no_other() {
+    let mut two = Two::quiet().await;
+    two.put("one", "lost", b"data").await;
+    let folder = two.folders[0].join("buckets/one/lost");
+    let record = files(&folder).into_keys().find(|path| path.to_string_lossy().contains("record"));
+    std::fs::remove_file(folder.join(record.expect("a record"))).expect("removed");
+    two.send();
+    for n in 0..20 {
+        two.put("one", &format!("k{n}"), b"data").await;
+    }
+    wait(|| two.store().replication().expect("a queue").pending == 1).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let stats = two.store().stats();
+    assert_eq!((stats.alarms, stats.corrupt), (1, 1));
+    let trouble = two.sender.as_ref().and_then(|sender| sender.trouble());
+    assert!(trouble.expect("told").contains("the record is missing"));
+    assert_eq!(two.get("one", "k19").await.as_deref(), Some(&b"data"[..]));
+    // Written anew it goes at once.
+    two.put("one", "lost", b"anew").await;
     two.settled().await;
     two.same().await;
 }

@@ -121,10 +121,16 @@ impl Two {
 
     /// The backup's node dies and comes back.
     pub(crate) async fn restart_backup(&mut self) {
+        self.restart_backup_after(|_| ()).await;
+    }
+
+    /// The same, with something done to its folder meanwhile.
+    pub(crate) async fn restart_backup_after(&mut self, meanwhile: impl FnOnce(&Path)) {
         let port = self.backup.at.port();
         let elsewhere = tempfile::tempdir().expect("a folder");
         let other = Region::open(StoreRole::Backup, elsewhere.path(), 0).await;
         std::mem::replace(&mut self.backup, other).end().await;
+        meanwhile(&self.folders[1]);
         let again = Region::open(StoreRole::Backup, &self.folders[1], port).await;
         std::mem::replace(&mut self.backup, again).end().await;
         self.backup.cluster.thaw().await;
@@ -132,10 +138,16 @@ impl Two {
 
     /// The primary's node dies and comes back, with its sender.
     pub(crate) async fn restart_primary(&mut self) {
+        self.restart_primary_after(|_| ()).await;
+    }
+
+    /// The same, with something done to its folder meanwhile.
+    pub(crate) async fn restart_primary_after(&mut self, meanwhile: impl FnOnce(&Path)) {
         self.sender = None;
         let elsewhere = tempfile::tempdir().expect("a folder");
         let other = Region::open(StoreRole::Primary, elsewhere.path(), 0).await;
         std::mem::replace(&mut self.primary, other).end().await;
+        meanwhile(&self.folders[0]);
         let again = Region::open(StoreRole::Primary, &self.folders[0], 0).await;
         std::mem::replace(&mut self.primary, again).end().await;
         self.primary.cluster.thaw().await;
