@@ -38,13 +38,23 @@ pub(crate) enum Keys {
 
 impl Pair {
     pub(crate) fn start(name: &str, keys: Keys, revocation: &str) -> Self {
+        Self::start_with(WorldOptions::default(), name, keys, revocation)
+    }
+
+    /// The same in a World with options of its own.
+    pub(crate) fn start_with(
+        options: WorldOptions,
+        name: &str,
+        keys: Keys,
+        revocation: &str,
+    ) -> Self {
         let ways = [Proxy::start(), Proxy::start()];
         let url = |way: &Proxy| Some(format!("http://{}", way.address));
         let options = WorldOptions {
             two_regions: true,
             node_kms_endpoint: url(&ways[0]),
             second_kms_endpoint: url(&ways[1]),
-            ..WorldOptions::default()
+            ..options
         };
         let world = World::start_with(options, |env| {
             ways.iter().for_each(|way| way.send_to(address(env("KEYSTEAD_AWS_ENDPOINT"))));
