@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
-  demo [--once]   the nine steps, for real, on this machine; stays up unless --once
+  demo [--once]   the twelve steps, for real, on this machine; stays up unless --once
   test            setup, every test, check, walls; last line: N passed, M failed
   check           formatting, lints, licences and banned crates
   walls           which crate may import which

@@ -69,15 +69,31 @@ impl Stage {
         self.json(&["cluster", "watch", name, "--until", until, "--timeout", timeout, "--json"])
     }
 
+    /// The command line with the key owner's credentials.
+    pub(crate) fn cli_as_owner(&self, args: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(args)
+            .envs(&self.env)
+            .env("AWS_ACCESS_KEY_ID", self.env("KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID")?)
+            .env("AWS_SECRET_ACCESS_KEY", self.env("KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY")?);
+        proc::output(&mut command)
+    }
+
     /// The stock AWS CLI as the key owner.
     pub(crate) fn aws(&self, args: &[&str]) -> Result<Value> {
+        self.aws_in(super::REGION, args)
+    }
+
+    /// The same, in any Region.
+    pub(crate) fn aws_in(&self, region: &str, args: &[&str]) -> Result<Value> {
         let mut command = Command::new(&self.tools.aws);
         command
             .args(args)
             .args(["--endpoint-url", self.env("KEYSTEAD_AWS_ENDPOINT")?, "--output", "json"])
             .env("AWS_ACCESS_KEY_ID", self.env("KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID")?)
             .env("AWS_SECRET_ACCESS_KEY", self.env("KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY")?)
-            .env("AWS_DEFAULT_REGION", super::REGION)
+            .env("AWS_DEFAULT_REGION", region)
             .env("AWS_PAGER", "")
             .env_remove("AWS_SESSION_TOKEN")
             .env_remove("AWS_PROFILE");
@@ -103,7 +119,7 @@ impl Stage {
     /// The last lines of each role's log.
     pub(crate) fn log_tails(&self) -> String {
         let mut text = String::new();
-        for role in ["kms", "hold", "control", "node"] {
+        for role in ["kms", "hold", "control", "node", "hold-eu-west-1", "node-eu-west-1"] {
             let log = std::fs::read_to_string(self.data.join(format!("log/{role}.log")))
                 .unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
@@ -129,10 +145,16 @@ Olga, operator:
   {program} volume list demo
   {program} bucket list demo
   {program} s3-key create demo --role reader
+  {program} doc put demo FILE              prints the document's id
+  {program} doc list demo
+  {program} doc link demo ID               a link for curl, good for 15 minutes
+  {program} doc get demo ID
 
 Kim, key owner (export AWS_ACCESS_KEY_ID=$KEYSTEAD_CUSTOMER_AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY=$KEYSTEAD_CUSTOMER_AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=eu-central-1):
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT kms list-keys
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT kms disable-key --key-id ARN
+  {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT --region eu-west-1 kms disable-key --key-id ARN2
+  {program} key disable --cluster demo     both Regions' keys at once; then: key enable --cluster demo
   {aws} --endpoint-url $KEYSTEAD_AWS_ENDPOINT cloudtrail lookup-events
 
 stop:    ctrl-c, or {program} dev stop --data {data}

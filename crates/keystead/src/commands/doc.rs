@@ -10,10 +10,12 @@ use keystead_control::wire::{CreateDocument, CreateLink, DocumentView};
 use keystead_types::DocumentId;
 use keystead_types::documents::{META, NAME, decode, is_file_name};
 use reqwest::header::HeaderMap;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::{Value, json as value};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::BufWriter;
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -141,14 +143,35 @@ async fn get(
     let mut out = BufWriter::with_capacity(256 << 10, file);
     let size = found.write_to(&mut out).await?;
     out.get_ref().sync_all().context("write the document")?;
-    // A link, unlike a rename, replaces nothing.
-    match std::fs::hard_link(&beside, &target) {
+    match settle(&beside, &target) {
         Ok(()) => {}
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Err(taken().into()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(taken().into()),
         Err(e) => return Err(e).with_context(|| format!("make {}", target.display())),
     }
     drop(unfinished);
     Ok((Some(target), size))
+}
+
+/// Gives a finished file its name and replaces nothing. Not every file system can rename so, and not
+/// every one has hard links (FAT has none, NFS renames over what is there): one that can do neither
+/// is told apart by a look, which another process may come after.
+fn settle(beside: &Path, target: &Path) -> std::io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    let unknown = match renameat_with(CWD, beside, CWD, target, flags) {
+        Err(e @ (Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)) => e,
+        done => return Ok(done?),
+    };
+    match std::fs::hard_link(beside, target) {
+        Ok(()) => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
+        Err(error) => {
+            tracing::debug!(%unknown, %error, "neither rename nor link without replacing")
+        }
+    }
+    match std::fs::symlink_metadata(target) {
+        Ok(_) => Err(ErrorKind::AlreadyExists.into()),
+        Err(_) => std::fs::rename(beside, target),
+    }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -235,5 +258,30 @@ async fn list(control: &Client, cluster: &str) -> Result<Vec<Listed>> {
         if after.is_none() {
             return Ok(all);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_file_gets_its_name_and_replaces_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (beside, target) = (folder.path().join(".part"), folder.path().join("contract"));
+        std::fs::write(&beside, "new").expect("written");
+        settle(&beside, &target).expect("the name is free");
+        assert_eq!(std::fs::read(&target).expect("there"), b"new");
+        assert!(!beside.exists());
+        std::fs::write(&beside, "newer").expect("written");
+        let taken = settle(&beside, &target).expect_err("the name is taken");
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&target).expect("there"), b"new");
+        // A link that leads nowhere is there, too.
+        let dangling = folder.path().join("dangling");
+        std::os::unix::fs::symlink("nowhere", &dangling).expect("linked");
+        let taken = settle(&beside, &dangling).expect_err("the name is taken");
+        assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+        assert!(beside.exists(), "what was not placed is the caller's to remove");
     }
 }

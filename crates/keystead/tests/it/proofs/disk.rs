@@ -1,10 +1,11 @@
-//! Nothing of what PostgreSQL was told reaches the disk in clear.
+//! Nothing of what PostgreSQL, S3 and documents were told reaches the disk in clear.
 
 use crate::joint::load::connect;
-use crate::joint::stage::Stage;
+use crate::joint::stage::{Cluster, Stage};
+use crate::objects::access_key;
 use crate::world::{Alone, World, WorldOptions};
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -97,9 +98,35 @@ fn changed(folder: &Path, device: u64, start: SystemTime, found: &mut Vec<PathBu
     }
 }
 
+/// An object of S3 and a document, each got again; answers the marks of their bodies, names and metadata.
+fn store(stage: &Stage, cluster: &Cluster, mark: &dyn Fn(&str) -> String) -> Vec<String> {
+    let [object, body, name, metadata] = ["object", "body", "file-name", "metadata"].map(mark);
+    let user = access_key(stage, cluster, "writer");
+    // More than a frame, so that whole ones are written while the next is on its way.
+    let sent = object.repeat(4000);
+    user.ok("PUT", "/documents/marked", "", sent.as_bytes());
+    assert!(user.ok("GET", "/documents/marked", "", b"").body == sent.as_bytes(), "other bytes");
+    // The client's own copy is in memory: on a disk it would be found, rightly.
+    let mut file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file in memory");
+    file.write_all(body.repeat(4000).as_bytes()).expect("written");
+    let path = file.path().display().to_string();
+    let meta = format!("said={metadata}");
+    let put = ["doc", "put", &cluster.name, &path, "--name", &name, "--meta", &meta];
+    let id = stage.world.cli_ok(&put);
+    let listed = stage.world.cli_json(&["doc", "list", &cluster.name, "--json"]);
+    let shown = &listed.as_array().expect("a list")[0];
+    assert_eq!(
+        (&shown["name"], &shown["metadata"]["said"]),
+        (&name.clone().into(), &metadata.clone().into())
+    );
+    let got = stage.world.cli_ok(&["doc", "get", &cluster.name, id.trim(), "--output", "-"]);
+    assert!(got == body.repeat(4000), "another document");
+    vec![object, body, name, metadata]
+}
+
 #[test]
 #[allow(clippy::disallowed_methods)] // compared with the times of files
-fn a_marker_given_to_postgres_is_nowhere_in_clear() {
+fn a_marker_given_to_postgres_or_to_s3_is_nowhere_in_clear() {
     let start = SystemTime::now();
     // Its loop device must not be taken for another World's.
     let alone = Alone::take();
@@ -126,8 +153,9 @@ fn a_marker_given_to_postgres_is_nowhere_in_clear() {
         .batch_execute("set work_mem = '64kB'; select count(*) from (select t from marks order by t || random()::text) s;")
         .expect("it sorts");
     drop(client);
+    let stored = store(&stage, &cluster, &mark);
     std::fs::write(disk.mount.join("clear.txt"), &clear).expect("the control is written");
-    let secret = [row, failing, temporary];
+    let secret = [vec![row, failing, temporary], stored].concat();
     let mut files = Vec::new();
     let root = std::fs::metadata("/").expect("/").dev();
     changed(Path::new("/"), root, start, &mut files);

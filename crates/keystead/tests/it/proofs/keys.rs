@@ -2,6 +2,7 @@
 
 use super::scan::Wanted;
 use crate::joint::stage::{Cluster, REGION, Stage};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -26,6 +27,21 @@ pub(super) fn image(stage: &Stage, volume: &str) -> PathBuf {
     stage.world.data().join("node").join(REGION).join(format!("volumes/{volume}.img"))
 }
 
+/// What the stock AWS CLI decrypts of a wrapped key, as the owner of the cluster's first key.
+pub(super) fn decrypt(stage: &Stage, cluster: &Cluster, context: &str, wrapped: &[u8]) -> Vec<u8> {
+    let mut blob = tempfile::NamedTempFile::new().expect("a file");
+    blob.write_all(wrapped).expect("written");
+    let plain = run(Command::new(aws())
+        .args(["kms", "decrypt", "--output", "text", "--query", "Plaintext"])
+        .args(["--key-id", &cluster.key_arn, "--encryption-context", context])
+        .args(["--ciphertext-blob", &format!("fileb://{}", blob.path().display())])
+        .args(["--endpoint-url", stage.world.env("KEYSTEAD_AWS_ENDPOINT")])
+        .env("AWS_ACCESS_KEY_ID", &stage.owner.access_key_id)
+        .env("AWS_SECRET_ACCESS_KEY", &stage.owner.secret)
+        .env("AWS_DEFAULT_REGION", REGION));
+    from_base64(plain.trim())
+}
+
 /// Data key and volume key of each volume of the cluster.
 pub(super) fn of_cluster(stage: &Stage, cluster: &Cluster) -> Wanted {
     let folder = tempfile::tempdir().expect("a folder");
@@ -37,18 +53,8 @@ pub(super) fn of_cluster(stage: &Stage, cluster: &Cluster) -> Wanted {
         let name = name.as_str().expect("an id");
         let context =
             format!("keystead:cluster={id},keystead:store={name},keystead:purpose=volume");
-        let blob = folder.path().join("blob");
         let wrapped = volume["wrapped_key"].as_str().expect("a wrapped key");
-        std::fs::write(&blob, from_base64(wrapped)).expect("written");
-        let data_key = run(Command::new(aws())
-            .args(["kms", "decrypt", "--output", "text", "--query", "Plaintext"])
-            .args(["--key-id", &cluster.key_arn, "--encryption-context", &context])
-            .args(["--ciphertext-blob", &format!("fileb://{}", blob.display())])
-            .args(["--endpoint-url", stage.world.env("KEYSTEAD_AWS_ENDPOINT")])
-            .env("AWS_ACCESS_KEY_ID", &stage.owner.access_key_id)
-            .env("AWS_SECRET_ACCESS_KEY", &stage.owner.secret)
-            .env("AWS_DEFAULT_REGION", REGION));
-        let data_key = from_base64(data_key.trim());
+        let data_key = decrypt(stage, cluster, &context, &from_base64(wrapped));
         assert_eq!(data_key.len(), 64);
         wanted.secret(&format!("data key of {disk}"), &data_key);
         let (key_file, out) = (folder.path().join("key"), folder.path().join(name));

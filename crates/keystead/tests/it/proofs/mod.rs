@@ -15,6 +15,8 @@ pub(crate) mod exit;
 pub(crate) mod fragile;
 pub(crate) mod keys;
 mod memory;
+mod object_keys;
+mod object_memory;
 mod power;
 mod read_only;
 mod returns;

@@ -66,12 +66,20 @@ impl Wanted {
     /// An AES-XTS key: both halves with their round keys, both directions.
     pub(super) fn xts_key(&mut self, what: &str, bytes: &[u8]) {
         self.secret(what, bytes);
-        for half in bytes.chunks_exact(32) {
-            let keys = expand(half.try_into().expect("32 bytes"));
-            self.add(&format!("round keys of {what}"), &keys.concat());
-            for key in invert(&keys) {
-                self.add(&format!("inverse round keys of {what}"), &key);
-            }
+        bytes.chunks_exact(32).for_each(|half| self.round_keys(what, half));
+    }
+
+    /// An AES-256 key with its round keys, both directions.
+    pub(super) fn aes_key(&mut self, what: &str, bytes: &[u8]) {
+        self.secret(what, bytes);
+        self.round_keys(what, bytes);
+    }
+
+    fn round_keys(&mut self, what: &str, key: &[u8]) {
+        let keys = expand(key.try_into().expect("32 bytes"));
+        self.add(&format!("round keys of {what}"), &keys.concat());
+        for key in invert(&keys) {
+            self.add(&format!("inverse round keys of {what}"), &key);
         }
     }
 

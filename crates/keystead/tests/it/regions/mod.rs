@@ -46,16 +46,16 @@ pub(crate) enum Keys {
 
 impl Pair {
     pub(crate) fn start(name: &str, keys: Keys, revocation: &str) -> Self {
-        Self::start_with(Alone::take(), name, keys, revocation, Vec::new())
+        Self::start_with(Alone::take(), WorldOptions::default(), name, keys, revocation)
     }
 
-    /// The same, when the machine is ours already, with parts of the folder on other disks.
+    /// The same, when the machine is ours already, in a World with options of its own.
     pub(crate) fn start_with(
         alone: Alone,
+        options: WorldOptions,
         name: &str,
         keys: Keys,
         revocation: &str,
-        elsewhere: Vec<(&'static str, PathBuf)>,
     ) -> Self {
         let ways = [Proxy::start(), Proxy::start()];
         let url = |way: &Proxy| Some(format!("http://{}", way.address));
@@ -63,8 +63,7 @@ impl Pair {
             two_regions: true,
             node_kms_endpoint: url(&ways[0]),
             second_kms_endpoint: url(&ways[1]),
-            elsewhere,
-            ..WorldOptions::default()
+            ..options
         };
         let world = World::start_alone(alone, options, |env| {
             ways.iter().for_each(|way| way.send_to(address(env("KEYSTEAD_AWS_ENDPOINT"))));

@@ -3,7 +3,7 @@
 use super::{Keys, Pair, SECOND, count, sealed};
 use crate::objects::text;
 use crate::proofs::fragile::Disk;
-use crate::world::Alone;
+use crate::world::{Alone, WorldOptions};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::path::Path;
@@ -44,7 +44,8 @@ fn objects_wait_for_room_in_the_backup_region() {
     let alone = Alone::take();
     let disk = Disk::new();
     let elsewhere = vec![("node/eu-west-1/objects", disk.folder())];
-    let pair = Pair::start_with(alone, "room", Keys::Replicas, "any", elsewhere);
+    let options = WorldOptions { elsewhere, ..WorldOptions::default() };
+    let pair = Pair::start_with(alone, options, "room", Keys::Replicas, "any");
     let users = pair.users("writer");
     let [here, there] = &users;
     pair.documents(&users);
