@@ -20,10 +20,14 @@ use zeroize::Zeroizing;
 
 /// What has ended is looked for so often; it is not served from its moment on, whatever this is.
 const SWEEP: Duration = Duration::from_secs(10);
-/// So many are removed at a look.
-const AT_A_LOOK: usize = 100;
+/// So many are removed at a look. The bounds are small in tests, which then meet them.
+const AT_A_LOOK: usize = if cfg!(test) { 4 } else { 100 };
 /// Documents on a page. Each has a link of some 500 bytes, and the status carries them.
 const PAGE: usize = 50;
+/// Keys of the index that are read at once, and how often so for one answer or one look: what users of
+/// S3 put beside documents costs no more than that.
+const KEYS: usize = if cfg!(test) { 20 } else { 1000 };
+const READS: usize = if cfg!(test) { 4 } else { 64 };
 
 /// What a shelf knows of them.
 pub(super) struct Documents {
@@ -33,12 +37,14 @@ pub(super) struct Documents {
     busy: BTreeSet<String>,
     sweep_at: Boot,
     sweeping: bool,
+    /// Where the last look broke off, for what it read was not documents.
+    sweep_from: Option<String>,
 }
 
 impl Documents {
     pub(super) fn new(now: Boot) -> Self {
         let (asks, busy) = (Vec::new(), BTreeSet::new());
-        Self { region: None, asks, busy, sweep_at: now, sweeping: false }
+        Self { region: None, asks, busy, sweep_at: now, sweeping: false, sweep_from: None }
     }
 
     #[cfg(test)]
@@ -189,7 +195,7 @@ impl Shelf {
 
     /// Frozen documents stay until the thaw: what is under a freeze is not changed.
     fn sweep_if_due(self: &Arc<Self>, now: Boot) {
-        let store = {
+        let (store, from) = {
             let mut s = self.lock();
             let there = s.registered.iter().any(|(_, name)| name == BUCKET);
             let live = s.view.word == LeaseWord::Live;
@@ -199,18 +205,18 @@ impl Shelf {
                 {
                     let store = shop.store.clone();
                     s.documents.sweeping = true;
-                    store
+                    (store, s.documents.sweep_from.take())
                 }
                 _ => return,
             }
         };
         let shelf = self.clone();
         self.parts.runtime.spawn(async move {
-            let done = sweep(&store, SystemClock.wall_ms()).await;
+            let done = sweep(&store, SystemClock.wall_ms(), from).await;
             if let Err(error) = &done {
                 tracing::warn!(cluster = %shelf.cluster, %error, "ended documents stay for now");
             }
-            let gone = done.unwrap_or_default();
+            let (gone, broke_off) = done.unwrap_or_default();
             if gone > 0 {
                 tracing::info!(cluster = %shelf.cluster, gone, "ended documents removed");
             }
@@ -218,6 +224,7 @@ impl Shelf {
             let pause = if gone == AT_A_LOOK { Duration::ZERO } else { SWEEP };
             shelf.with(|s| {
                 (s.documents.sweeping, s.documents.sweep_at) = (false, boot().plus(pause));
+                s.documents.sweep_from = broke_off;
             });
         });
     }
@@ -265,28 +272,34 @@ async fn page(
     after: Option<&DocumentId>,
     expires_s: u32,
 ) -> Result<DocumentSaid, StoreError> {
-    let (mut entries, mut next) = (Vec::new(), None);
+    let (mut entries, mut reads) = (Vec::<DocumentEntry>::new(), 0);
     let now = SystemClock.wall_ms();
-    let mut behind = after.map(DocumentId::key);
+    let behind = after.map(DocumentId::key);
+    let ends = behind.as_deref().is_some_and(|key| key.starts_with(EXPIRING));
     for prefix in [LASTING, EXPIRING] {
-        if behind.as_deref().is_some_and(|key| key.starts_with(EXPIRING)) && prefix == LASTING {
-            continue;
+        let mut from = behind.clone().filter(|key| key.starts_with(prefix));
+        match prefix {
+            LASTING if ends => continue,
+            // What has ended is not even read.
+            EXPIRING => from = from.max(Some(first_to_end_after(now))),
+            _ => {}
         }
-        let mut from = behind.take().filter(|key| key.starts_with(prefix));
         loop {
-            let query = ListQuery {
-                prefix: prefix.to_owned(),
-                after: from.take(),
-                max_keys: 1000,
-                ..ListQuery::default()
-            };
-            let found = shop.store.list(BUCKET, query).await?;
+            if reads == READS {
+                let next = entries.last().map(|e| e.document.clone());
+                return Ok(match next {
+                    Some(_) => DocumentSaid::Page { entries, next },
+                    None => too_many_others(),
+                });
+            }
+            reads += 1;
+            let found = shop.store.list(BUCKET, query(prefix, from.take(), KEYS)).await?;
             for Entry { key, size, modified_ms, .. } in found.entries {
                 let Some(id) = DocumentId::of_key(&key).filter(|id| !id.is_over(now)) else {
                     continue;
                 };
                 if entries.len() == PAGE {
-                    next = entries.last().map(|e: &DocumentEntry| e.document.clone());
+                    let next = entries.last().map(|e| e.document.clone());
                     return Ok(DocumentSaid::Page { entries, next });
                 }
                 entries.push(desk.entry(id, size, modified_ms, expires_s));
@@ -297,31 +310,50 @@ async fn page(
             }
         }
     }
-    Ok(DocumentSaid::Page { entries, next: next.take() })
+    Ok(DocumentSaid::Page { entries, next: None })
 }
 
-/// Removes what has ended; answers how many. Their keys stand in the order of their ends, so a look
-/// reads one page of the index, however many documents there are.
-async fn sweep(store: &Arc<keystead_objects::Store>, now_ms: i64) -> Result<usize, StoreError> {
-    let (mut gone, mut from) = (0, None);
-    loop {
-        let query = ListQuery {
-            prefix: EXPIRING.to_owned(),
-            after: from.take(),
-            max_keys: AT_A_LOOK,
-            ..ListQuery::default()
-        };
-        let found = store.list(BUCKET, query).await?;
+/// A page ends with a document: without one there is nothing to go on from.
+fn too_many_others() -> DocumentSaid {
+    DocumentSaid::Failed(format!(
+        "{} keys in a row below `{LASTING}` or `{EXPIRING}` are no documents; move what users of S3 put \
+         there elsewhere",
+        READS * KEYS
+    ))
+}
+
+fn query(prefix: &str, after: Option<String>, max_keys: usize) -> ListQuery {
+    ListQuery { prefix: prefix.to_owned(), after, max_keys, ..ListQuery::default() }
+}
+
+/// Keys of documents that have ended are less than this, and those of the others are greater.
+fn first_to_end_after(now_ms: i64) -> String {
+    format!("{EXPIRING}{:010x}/", now_ms.div_euclid(1000).saturating_add(1).max(0))
+}
+
+/// Removes what has ended; answers how many, and where it broke off. Their keys stand in the order of
+/// their ends, so a look reads one page of the index, however many documents there are.
+async fn sweep(
+    store: &Arc<keystead_objects::Store>,
+    now_ms: i64,
+    mut from: Option<String>,
+) -> Result<(usize, Option<String>), StoreError> {
+    let (mut gone, end) = (0, first_to_end_after(now_ms));
+    for _ in 0..READS {
+        let found = store.list(BUCKET, query(EXPIRING, from.take(), AT_A_LOOK)).await?;
         for entry in found.entries {
-            let Some(id) = DocumentId::of_key(&entry.key) else { continue };
-            if gone == AT_A_LOOK || !id.is_over(now_ms) {
-                return Ok(gone);
+            if gone == AT_A_LOOK || entry.key >= end {
+                return Ok((gone, None));
             }
-            gone += usize::from(store.delete(BUCKET, &entry.key, WriteCondition::default()).await?);
+            if DocumentId::of_key(&entry.key).is_some_and(|id| id.is_over(now_ms)) {
+                let removed = store.delete(BUCKET, &entry.key, WriteCondition::default()).await?;
+                gone += usize::from(removed);
+            }
         }
         from = found.next;
         if from.is_none() {
-            return Ok(gone);
+            break;
         }
     }
+    Ok((gone, from))
 }

@@ -177,3 +177,41 @@ fn documents_are_shown_listed_removed_and_end() {
     until("shown again", || matches!(ask(&w, show(&lasting)), DocumentSaid::Shown { .. }));
     w.buckets.end();
 }
+
+#[test]
+fn what_users_put_among_documents_costs_a_bounded_look() {
+    let (w, _) = world();
+    let now = SystemClock.wall_ms();
+    let page = |after| DocumentWish::Page { after, expires_s: 9 };
+    let first = DocumentId::new(now, None, [1; 16]);
+    let over = DocumentId::new(now, Some(now - 1000), [2; 16]);
+    put(&w, &first.key());
+    put(&w, &over.key());
+    // Behind the first document, and before the one that is over: as many as a look reads at most,
+    // four times twenty keys for a page, four times four for what has ended.
+    for n in 0..80 {
+        put(&w, &format!("doc-x{n:03}"));
+    }
+    for n in 0..20 {
+        put(&w, &format!("expiring/0000000000/{n:03}"));
+    }
+    let DocumentSaid::Page { entries, next } = ask(&w, page(None)) else { panic!("no page") };
+    assert_eq!(entries.iter().map(|e| &e.document).collect::<Vec<_>>(), [&first]);
+    assert_eq!(next.as_ref(), Some(&first), "there may be more behind what is no document");
+    let DocumentSaid::Failed(why) = ask(&w, page(next)) else { panic!("read on and on") };
+    assert!(why.contains("80 keys in a row"), "{why}");
+
+    // The next look goes on where the last broke off.
+    let there = || {
+        let query =
+            keystead_objects::ListQuery { prefix: over.key(), max_keys: 1, ..Default::default() };
+        let found = w.runtime.block_on(w.store().list(documents::BUCKET, query));
+        !found.expect("a list").entries.is_empty()
+    };
+    assert!(there());
+    until("removed", || {
+        w.shelf().with(|s| s.documents.look_now());
+        !there()
+    });
+    w.buckets.end();
+}
