@@ -11,7 +11,7 @@ use keystead_objects::{Entry, ListQuery, StoreError, WriteCondition};
 use keystead_types::documents::{BUCKET, EXPIRING, LASTING};
 use keystead_types::{
     Boot, Clock, DocumentAnswer, DocumentAsk, DocumentEntry, DocumentId, DocumentSaid,
-    DocumentWish, LeaseWord, Link, Region, S3Role,
+    DocumentWish, LeaseWord, Link, Part, Region, S3Role,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -198,7 +198,8 @@ impl Shelf {
         let (store, from) = {
             let mut s = self.lock();
             let there = s.registered.iter().any(|(_, name)| name == BUCKET);
-            let live = s.view.word == LeaseWord::Live;
+            // What ends is removed where it was written; the removal is replicated.
+            let live = s.view.word == LeaseWord::Live && s.wanted.part == Part::Primary;
             match &s.shop {
                 Some(shop)
                     if live && there && !s.documents.sweeping && now >= s.documents.sweep_at =>
