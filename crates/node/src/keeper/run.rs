@@ -88,6 +88,8 @@ struct Entry {
     second_refused: bool,
     /// Since when it is guarded.
     begun: Boot,
+    /// A proof held and did not count, for the other key had not answered yet.
+    waits: bool,
 }
 
 struct Keeper {
@@ -197,6 +199,7 @@ impl Keeper {
                     refused: false,
                     second_refused: false,
                     begun: boot(),
+                    waits: false,
                 },
             };
             self.entries.insert(subject.cluster.clone(), entry);
@@ -229,6 +232,9 @@ impl Keeper {
             }
             if entry.subject.second {
                 entry.hear_second(now, self.parts.seconds.refusal(&entry.subject.cluster));
+                if entry.waits && !entry.waits_for_second(now, &self.parts.seconds) {
+                    (entry.waits, entry.next_proof) = (false, now);
+                }
             }
             if now >= entry.next_proof {
                 entry.schedule(now);
@@ -323,9 +329,7 @@ impl Keeper {
             // The watch's first answer names every key, so that a proof follows it at once.
             Ok(()) if self.rolled_back != Some(false) => {}
             // The other key may have said no while this process was not there to hear it.
-            Ok(()) if entry.waits_for_second(now, &self.parts.seconds) => {
-                entry.next_proof = now.plus(TICK * 2);
-            }
+            Ok(()) if entry.waits_for_second(now, &self.parts.seconds) => entry.waits = true,
             Ok(()) => {
                 entry.refused = false;
                 entry.last_ok = entry.last_ok.max(Some(round.sent));

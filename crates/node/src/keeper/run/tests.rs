@@ -136,11 +136,18 @@ async fn a_refusal_of_the_other_regions_key_freezes_until_a_proof_there_and_then
     round(&mut keeper, &cluster, Ok(()));
     assert_eq!(view(&keeper).word, LeaseWord::Live);
 
-    // Not heard in this process: nothing opens yet, and it is asked again soon.
+    // Not heard in this process: nothing opens yet; once it has answered, a proof is asked for at once.
     let (mut fresh, other) = of_two(tempfile::tempdir().expect("a folder").path());
     round(&mut fresh, &other, Ok(()));
     assert_eq!(fresh.entries[&other].lease.view().word, LeaseWord::Unproved);
-    assert!(fresh.entries[&other].next_proof < boot().plus(PROBE_EVERY));
+    fresh.entries.get_mut(&other).expect("there").schedule(boot());
+    fresh.on_tick();
+    assert_eq!(fresh.rounds.len(), 0, "asked again and again");
+    fresh.parts.seconds.saw(&other, &said(LeaseWord::Live, None));
+    fresh.on_tick();
+    assert_eq!(fresh.rounds.len(), 1, "no proof was asked for");
+    let (mut fresh, other) = of_two(tempfile::tempdir().expect("a folder").path());
+    round(&mut fresh, &other, Ok(()));
     // Its KMS is silent for a lease's length: then its word is not waited for.
     fresh.entries.get_mut(&other).expect("there").begun = Boot::since_boot(Duration::ZERO);
     round(&mut fresh, &other, Ok(()));
